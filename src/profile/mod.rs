@@ -1,0 +1,16 @@
+//! Turns the spans that a backend recorded into a [`Profile`]: one file that a report needs and nothing else.
+//!
+//! ```text
+//! compute  ███ 0 ███│stall│███ 1 ███     span: lane, what, block, pass, start, end, what it waited for
+//! h2d      ██ 1 ██████████│█ 2 █
+//! vram     ▁▂▃▅▆▆▆▆▅▅▆▆▆▅▆▆▆▆▆▆▆▆▆     sample: from this instant on, so many bytes of the slab are in use
+//! ```
+//!
+//! Times are nanoseconds since the start of the run. Spans are sorted by start, then lane.
+
+mod spec;
+
+pub use spec::{
+    Bound, ComponentHeader, Header, OpKind, PROFILE_FORMAT, Prediction, Profile, Span, VramSample,
+    WaitedFor,
+};

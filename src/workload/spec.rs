@@ -1,0 +1,147 @@
+//! Turns workload text into a validated [`Workload`] and back.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Problem, Result};
+use crate::units::{Bytes, Nanos};
+use crate::yaml;
+
+/// The first line of every workload file.
+pub const WORKLOAD_FORMAT: &str = "vramplan/workload/1";
+
+/// What is computed: how often, on how much, and what VRAM it needs besides weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Always `vramplan/workload/1`.
+    pub format: String,
+    /// Passes over the component that dominates, or over each component by name.
+    pub passes: Passes,
+    /// Samples computed at once.
+    #[serde(default = "one")]
+    pub batch: u64,
+    /// Tokens by stream (`image`, `text`, …); beats what height, width and frames give.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        serialize_with = "yaml::flow_map"
+    )]
+    pub tokens: BTreeMap<String, u64>,
+    /// Pixels, for image and video models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
+    /// Pixels, for image and video models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u64>,
+    /// Frames, for video models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u64>,
+    /// VRAM that is not for weights.
+    #[serde(serialize_with = "yaml::flow_map")]
+    pub reserve: Reserve,
+    /// Given or measured time per use, by block id or a pattern with `*`; beats every estimate.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compute: BTreeMap<String, Nanos>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// Passes: one number for every component, or a number by component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Passes {
+    /// For the component that dominates; the others run once.
+    Main(u32),
+    /// By component name; components not named run once.
+    ByComponent(BTreeMap<String, u32>),
+}
+
+/// VRAM kept for what is not weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reserve {
+    /// The CUDA context and loaded kernels.
+    #[serde(default)]
+    pub context: Bytes,
+    /// Activations at their highest.
+    #[serde(default)]
+    pub activations: Bytes,
+    /// Workspace of libraries.
+    #[serde(default)]
+    pub workspace: Bytes,
+}
+
+impl Reserve {
+    /// The sum, saturating.
+    pub fn total(&self) -> Bytes {
+        self.context.saturating_add(self.activations).saturating_add(self.workspace)
+    }
+}
+
+impl Workload {
+    /// Reads and validates a workload. `file` is only for messages.
+    pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
+        let workload: Self = yaml::from_str(file, text)?;
+        let problems = workload.validate();
+        if problems.is_empty() {
+            return Ok(workload);
+        }
+        Err(Error::Input { file: file.to_owned(), problems })
+    }
+
+    /// Writes the workload.
+    pub fn to_yaml(&self) -> Result<String> {
+        yaml::to_string(&[], self)
+    }
+
+    /// The passes of a component; `is_main` says whether it is the one that dominates.
+    pub fn passes_of(&self, component: &str, is_main: bool) -> u32 {
+        match &self.passes {
+            Passes::Main(passes) => {
+                if is_main {
+                    *passes
+                } else {
+                    1
+                }
+            }
+            Passes::ByComponent(by_name) => by_name.get(component).copied().unwrap_or(1),
+        }
+    }
+
+    /// Everything that is wrong with the workload; empty when it is sound.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, place: &str, found: String, expected: &str| {
+            if !holds {
+                problems.push(Problem::new(place, found, expected));
+            }
+        };
+        let format = format!("{:?}", self.format);
+        require(self.format == WORKLOAD_FORMAT, "format", format, WORKLOAD_FORMAT);
+        let zero_passes = match &self.passes {
+            Passes::Main(passes) => *passes == 0,
+            Passes::ByComponent(by_name) => by_name.values().any(|&passes| passes == 0),
+        };
+        require(!zero_passes, "passes", "0".into(), "at least 1");
+        require((1..=1 << 20).contains(&self.batch), "batch", self.batch.to_string(), "1 to 2^20");
+        let sizes = [("height", self.height), ("width", self.width), ("frames", self.frames)];
+        for (name, size) in sizes {
+            let Some(size) = size else { continue };
+            require((1..=1 << 20).contains(&size), name, size.to_string(), "1 to 2^20");
+        }
+        for (stream, &tokens) in &self.tokens {
+            let place = format!("tokens.{stream}");
+            require((1..=1 << 32).contains(&tokens), &place, tokens.to_string(), "1 to 2^32");
+        }
+        let reserve = [self.reserve.context, self.reserve.activations, self.reserve.workspace];
+        let total = reserve.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
+        let found = "more than 2^64 bytes".into();
+        require(total.is_some(), "reserve", found, "a total that fits 64 bits");
+        problems
+    }
+}
