@@ -1,4 +1,4 @@
-//! Names the exclusive timeline resources: at most one operation runs on a lane at any instant.
+//! Names the exclusive timeline resources, and what runs on them: at most one operation at any instant on a lane.
 
 use std::fmt;
 
@@ -53,5 +53,36 @@ impl Lane {
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+/// What an operation does.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum OpKind {
+    /// Storage to host memory.
+    Read,
+    /// Host to device.
+    Copy,
+    /// One use of a block.
+    Compute,
+    /// Device to host, because the host copy is stale.
+    WriteBack,
+    /// The host waits before it issues more.
+    HostSync,
+}
+
+impl OpKind {
+    /// The name in files and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Copy => "copy",
+            Self::Compute => "compute",
+            Self::WriteBack => "write_back",
+            Self::HostSync => "host_sync",
+        }
     }
 }

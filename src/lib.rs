@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod device;
 pub mod error;
+pub mod figures;
 pub mod lane;
 pub mod model;
 pub mod profile;

@@ -6,4 +6,5 @@
 pub mod builtin;
 mod spec;
 
-pub use spec::{Compute, DEVICE_FORMAT, DeviceSpec, Host, Link, Memory, Origin, Pcie};
+pub use crate::figures::Origin;
+pub use spec::{Compute, DEVICE_FORMAT, DeviceSpec, Host, Link, Memory, Pcie};

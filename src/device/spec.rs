@@ -4,39 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Problem, Result};
+use crate::figures::Origin;
 use crate::model::Dtype;
 use crate::units::{Bytes, FlopRate, Fraction, Nanos, Rate};
 use crate::yaml;
 
 /// The first line of every device file.
 pub const DEVICE_FORMAT: &str = "vramplan/device/1";
-
-/// Where a number came from; every figure shown says one of these.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// From the maker's documentation.
-    Datasheet,
-    /// From a formula over datasheet figures.
-    Estimated,
-    /// From the simulator.
-    Simulated,
-    /// From a device.
-    Measured,
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Datasheet => "datasheet",
-            Self::Estimated => "estimated",
-            Self::Simulated => "simulated",
-            Self::Measured => "measured",
-        })
-    }
-}
 
 /// What a GPU and its host can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,6 @@
 
 mod spec;
 
-pub use spec::{
-    Bound, ComponentHeader, Header, OpKind, PROFILE_FORMAT, Prediction, Profile, Span, VramSample,
-    WaitedFor,
-};
+pub use crate::figures::{Bound, Prediction};
+pub use crate::lane::OpKind;
+pub use spec::{ComponentHeader, Header, PROFILE_FORMAT, Profile, Span, VramSample, WaitedFor};

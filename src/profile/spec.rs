@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::device::Origin;
-use crate::lane::Lane;
-use crate::units::{Bytes, Fraction, Nanos, plain};
+use crate::figures::{Bound, Origin, Prediction};
+use crate::lane::{Lane, OpKind};
+use crate::units::{Bytes, Nanos, plain};
 
 /// The first field of every profile.
 pub const PROFILE_FORMAT: &str = "vramplan/profile/1";
@@ -82,62 +82,6 @@ pub struct ComponentHeader {
     /// What no schedule can beat, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
-}
-
-/// What a plan says its execution will cost, per component. Estimated, until a run measures it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Prediction {
-    /// Steady time of one pass: the least period with which the plan can be repeated, rounded up.
-    pub pass: Nanos,
-    /// Time of the first pass, cold start included.
-    pub first_pass: Nanos,
-    /// Time of all passes, cold start included.
-    pub makespan: Nanos,
-    /// Share of H2D copy time hidden under compute, over the whole run.
-    pub overlap: Fraction,
-    /// Compute idle because its next use waits for a copy, over the whole run.
-    pub stall: Nanos,
-    /// H2D bytes of one steady pass.
-    pub bytes_per_pass: Bytes,
-    /// Highest VRAM use: slab plus reserve.
-    pub peak: Bytes,
-}
-
-/// Times that no schedule can beat, per steady pass, and the distance to them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Bound {
-    /// All compute of a pass, one use after the other.
-    pub compute: Nanos,
-    /// The bytes that cannot stay, over the link.
-    pub copy: Nanos,
-    /// The largest known time that no plan of this granularity can beat.
-    pub granularity: Nanos,
-    /// The largest known time that no schedule whatever can beat.
-    pub any_schedule: Nanos,
-    /// Predicted pass over `any_schedule`, minus one.
-    pub gap: Fraction,
-    /// What binds: `compute` or `copy`.
-    pub binding: String,
-}
-
-/// What an operation does.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum OpKind {
-    /// Storage to host memory.
-    Read,
-    /// Host to device.
-    Copy,
-    /// One use of a block.
-    Compute,
-    /// Device to host, because the host copy is stale.
-    WriteBack,
-    /// The host waits before it issues more.
-    HostSync,
 }
 
 /// One interval on one lane.

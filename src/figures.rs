@@ -1,0 +1,71 @@
+//! Names the figures that plans, profiles and reports share, and where each came from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Bytes, Fraction, Nanos};
+
+/// Where a number came from; every figure shown says one of these.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// From the maker's documentation.
+    Datasheet,
+    /// From a formula over datasheet figures.
+    Estimated,
+    /// From the simulator.
+    Simulated,
+    /// From a device.
+    Measured,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Datasheet => "datasheet",
+            Self::Estimated => "estimated",
+            Self::Simulated => "simulated",
+            Self::Measured => "measured",
+        })
+    }
+}
+
+/// What a plan says its execution will cost, per component. Estimated, until a run measures it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prediction {
+    /// Steady time of one pass: the least period with which the plan can be repeated, rounded up.
+    pub pass: Nanos,
+    /// Time of the first pass, cold start included.
+    pub first_pass: Nanos,
+    /// Time of all passes, cold start included.
+    pub makespan: Nanos,
+    /// Share of H2D copy time hidden under compute, over the whole run.
+    pub overlap: Fraction,
+    /// Compute idle because its next use waits for a copy, over the whole run.
+    pub stall: Nanos,
+    /// H2D bytes of one steady pass.
+    pub bytes_per_pass: Bytes,
+    /// Highest VRAM use: slab plus reserve.
+    pub peak: Bytes,
+}
+
+/// Times that no schedule can beat, per steady pass, and the distance to them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    /// All compute of a pass, one use after the other.
+    pub compute: Nanos,
+    /// The bytes that cannot stay, over the link.
+    pub copy: Nanos,
+    /// The largest known time that no plan of this granularity can beat.
+    pub granularity: Nanos,
+    /// The largest known time that no schedule whatever can beat.
+    pub any_schedule: Nanos,
+    /// Predicted pass over `any_schedule`, minus one.
+    pub gap: Fraction,
+    /// What binds: `compute` or `copy`.
+    pub binding: String,
+}
