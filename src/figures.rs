@@ -33,7 +33,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// What a plan says its execution will cost, per component. Estimated, until a run measures it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prediction {
     /// Steady time of one pass: the least period with which the plan can be repeated, rounded up.
@@ -53,7 +53,7 @@ pub struct Prediction {
 }
 
 /// Times that no schedule can beat, per steady pass, and the distance to them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bound {
     /// All compute of a pass, one use after the other.

@@ -6,13 +6,16 @@
 //! workload (passes, tokens)  ───┘  (YAML)            (in memory)  (sim | CUDA)  (file)
 //! ```
 
+pub mod backend;
 pub mod cli;
 pub mod device;
 pub mod error;
 pub mod figures;
 pub mod lane;
 pub mod model;
+pub mod plan;
 pub mod profile;
+pub mod program;
 pub mod units;
 pub mod workload;
 pub mod yaml;

@@ -174,6 +174,36 @@ impl Compute {
 }
 
 impl DeviceSpec {
+    /// A device that moves one byte per nanosecond either way, without latency, contention or alignment: the
+    /// arithmetic of examples and tests can then be done by hand.
+    pub fn reference() -> Self {
+        let link =
+            Link { rate: Rate::new(1_000_000_000), latency: Nanos::ZERO, points: Vec::new() };
+        Self {
+            format: DEVICE_FORMAT.to_owned(),
+            name: "reference".to_owned(),
+            origin: Origin::Estimated,
+            source: None,
+            vram: Bytes::new(1 << 50),
+            pcie: None,
+            h2d: link.clone(),
+            d2h: link.clone(),
+            pageable: Some(link.clone()),
+            disk: Some(link),
+            memory: Memory { rate: Rate::new(1_000_000_000_000) },
+            compute: Compute {
+                bf16: FlopRate::new(1_000_000_000_000),
+                fp8: None,
+                fp32: None,
+                efficiency: Fraction::WHOLE,
+            },
+            alignment: 1,
+            contention: Fraction::ZERO,
+            jitter: Fraction::ZERO,
+            host: Host { memory: Bytes::new(1 << 50), pinned_limit: Fraction::WHOLE },
+        }
+    }
+
     /// Reads and validates a device spec. `file` is only for messages.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
         let spec: Self = yaml::from_str(file, text)?;

@@ -12,3 +12,15 @@ pub mod builtin;
 mod spec;
 
 pub use spec::{Passes, Reserve, WORKLOAD_FORMAT, Workload};
+
+pub struct UseCost {
+    pub flops: u64,
+    pub time: crate::units::Nanos,
+    pub origin: crate::figures::Origin,
+}
+pub struct ComponentCosts {
+    pub root: UseCost,
+    pub blocks: Vec<UseCost>,
+    pub tokens: std::collections::BTreeMap<String, u64>,
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,150 @@
+//! Turns starts and ends into the state of each lane: what runs, what is next, how much has ended.
+
+use crate::lane::Lane;
+use crate::profile::WaitedFor;
+use crate::program::Numbering;
+use crate::units::Fraction;
+
+const LANES: usize = Lane::ALL.len();
+
+/// An operation that runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    pub op: usize,
+    pub pass: u32,
+    pub start: u64,
+    pub waited_for: Option<WaitedFor>,
+    /// Work left, in units of which a nanosecond at full speed does [`Lanes::full`].
+    left: u128,
+}
+
+impl Running {
+    pub fn new(
+        op: usize,
+        pass: u32,
+        start: u64,
+        duration: u64,
+        waited_for: Option<WaitedFor>,
+    ) -> Self {
+        Self { op, pass, start, waited_for, left: u128::from(duration) }
+    }
+}
+
+/// Where a lane is in its list of operations.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    pass: u32,
+    position: usize,
+    /// The next operation and its pass; none at the end of the phase.
+    next: Option<(usize, u32)>,
+    /// Operations that have ended.
+    ended: u64,
+    /// When the last one ended; the start of the phase before that.
+    free_since: u64,
+}
+
+/// The state of all lanes.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    cursors: [Cursor; LANES],
+    running: [Option<Running>; LANES],
+    /// Work that a nanosecond does at full speed; compute beside a copy does [`Fraction::WHOLE`].
+    full: u128,
+}
+
+impl Lanes {
+    pub fn new(now: u64) -> Self {
+        let cursor = Cursor { free_since: now, ..Cursor::default() };
+        Self { cursors: [cursor; LANES], running: [None; LANES], full: 1 }
+    }
+
+    /// Finds the next operation of a lane, over the end of a pass if need be.
+    pub fn settle(&mut self, lane: Lane, numbering: &Numbering, passes: u32) {
+        let cursor = &mut self.cursors[lane.index()];
+        cursor.next = None;
+        if !numbering.uses(lane) {
+            return;
+        }
+        while cursor.pass < passes {
+            if let Some(&op) = numbering.on_lane(lane, cursor.pass).get(cursor.position) {
+                cursor.next = Some((op, cursor.pass));
+                return;
+            }
+            cursor.pass += 1;
+            cursor.position = 0;
+        }
+    }
+
+    /// The next operation of a lane that runs nothing.
+    pub fn next(&self, lane: Lane) -> Option<(usize, u32)> {
+        self.cursors[lane.index()].next.filter(|_| self.running[lane.index()].is_none())
+    }
+
+    /// A lane that still has something to run.
+    pub fn waiting(&self) -> Option<Lane> {
+        Lane::ALL.into_iter().find(|lane| self.cursors[lane.index()].next.is_some())
+    }
+
+    /// Whether an operation has ended.
+    pub fn has_ended(&self, lane: Lane, number: u64) -> bool {
+        self.cursors[lane.index()].ended > number
+    }
+
+    /// Whether it ended at this very instant.
+    pub fn ended_now(&self, lane: Lane, number: u64, now: u64) -> bool {
+        let cursor = &self.cursors[lane.index()];
+        cursor.ended == number + 1 && cursor.free_since == now
+    }
+
+    /// Since when the lane has been free.
+    pub fn free_since(&self, lane: Lane) -> u64 {
+        self.cursors[lane.index()].free_since
+    }
+
+    pub fn start(&mut self, lane: Lane, running: Running, contention: Fraction) {
+        let whole = u128::from(Fraction::WHOLE.ppm());
+        self.full = whole + u128::from(contention.ppm());
+        let left = running.left * self.full;
+        self.running[lane.index()] = Some(Running { left, ..running });
+    }
+
+    /// Work per nanosecond: all of it, except for compute while a copy runs.
+    fn speed(&self, lane: Lane) -> u128 {
+        let copies = [Lane::H2d, Lane::D2h];
+        let beside = copies.into_iter().any(|copy| self.running[copy.index()].is_some());
+        match lane {
+            Lane::Compute if beside => u128::from(Fraction::WHOLE.ppm()),
+            _ => self.full,
+        }
+    }
+
+    /// The first instant at which something ends.
+    pub fn next_end(&self, now: u64) -> Option<u128> {
+        let running = Lane::ALL.into_iter().filter_map(|lane| {
+            let running = self.running[lane.index()].as_ref()?;
+            Some(u128::from(now) + running.left.div_ceil(self.speed(lane)))
+        });
+        running.min()
+    }
+
+    /// Lets what runs proceed for so long.
+    pub fn progress(&mut self, nanos: u64) {
+        for lane in Lane::ALL {
+            let done = self.speed(lane) * u128::from(nanos);
+            if let Some(running) = &mut self.running[lane.index()] {
+                running.left = running.left.saturating_sub(done);
+            }
+        }
+    }
+
+    /// Takes an operation off its lane when its work is done.
+    pub fn complete(&mut self, lane: Lane, now: u64) -> Option<Running> {
+        let done = self.running[lane.index()].filter(|running| running.left == 0)?;
+        self.running[lane.index()] = None;
+        let cursor = &mut self.cursors[lane.index()];
+        cursor.ended += 1;
+        cursor.free_since = now;
+        cursor.position += 1;
+        Some(done)
+    }
+}

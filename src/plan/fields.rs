@@ -1,0 +1,168 @@
+//! Turns a block's line in a plan file into its pieces and back: the short form and the form with pieces.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::spec::{BlockPlan, Evict, HostMemory, Part, Piece, Residency, Stream, UseRef};
+use crate::units::{Bytes, Nanos};
+
+/// A value, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+/// A block as its file fields: a single whole piece is written flat.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BlockFields {
+    block: String,
+    bytes: Bytes,
+    compute: Nanos,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resident: Option<Part>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    streamed: Option<Part>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<OneOrMany<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issue_after: Option<UseRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issue_before: Option<UseRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evict_after: Option<Evict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<HostMemory>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pieces: Option<Vec<PieceFields>>,
+}
+
+/// A piece as its file fields.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PieceFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resident: Option<Part>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    streamed: Option<Part>,
+    bytes: Bytes,
+    at: Option<OneOrMany<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issue_after: Option<UseRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issue_before: Option<UseRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evict_after: Option<Evict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<HostMemory>,
+}
+
+impl TryFrom<PieceFields> for Piece {
+    type Error = String;
+
+    fn try_from(fields: PieceFields) -> std::result::Result<Self, String> {
+        let at = match fields.at {
+            Some(OneOrMany::One(at)) => vec![at],
+            Some(OneOrMany::Many(at)) if !at.is_empty() => at,
+            _ => return Err("found no offset, expected at: an offset or a list of them".into()),
+        };
+        let (part, residency) = match (fields.resident, fields.streamed) {
+            (Some(part), None) => {
+                let streams = fields.issue_after.is_some() || fields.issue_before.is_some();
+                if streams || fields.evict_after.is_some() || fields.from.is_some() {
+                    return Err("found issue, evict or from on a resident piece, expected them \
+                                on streamed pieces only"
+                        .into());
+                }
+                (part, Residency::Resident)
+            }
+            (None, Some(part)) => {
+                let stream = Stream {
+                    issue_after: fields.issue_after,
+                    issue_before: fields.issue_before,
+                    evict_after: fields.evict_after.unwrap_or_default(),
+                    from: fields.from.unwrap_or_default(),
+                };
+                (part, Residency::Streamed(stream))
+            }
+            _ => return Err("expected either resident or streamed, found both or neither".into()),
+        };
+        Ok(Self { part, bytes: fields.bytes, at, residency })
+    }
+}
+
+impl From<Piece> for PieceFields {
+    fn from(piece: Piece) -> Self {
+        let Piece { part, bytes, at, residency } = piece;
+        let at = match at.as_slice() {
+            [one] => OneOrMany::One(*one),
+            _ => OneOrMany::Many(at),
+        };
+        let fields = Self { bytes, at: Some(at), ..Self::default() };
+        match residency {
+            Residency::Resident => Self { resident: Some(part), ..fields },
+            Residency::Streamed(stream) => Self {
+                streamed: Some(part),
+                issue_after: stream.issue_after,
+                issue_before: stream.issue_before,
+                evict_after: Some(stream.evict_after),
+                from: (stream.from != HostMemory::Pinned).then_some(stream.from),
+                ..fields
+            },
+        }
+    }
+}
+
+impl TryFrom<BlockFields> for BlockPlan {
+    type Error = String;
+
+    fn try_from(fields: BlockFields) -> std::result::Result<Self, String> {
+        let BlockFields { block, bytes, compute, resident, streamed, at, .. } = fields;
+        let flat = resident.is_some() || streamed.is_some() || at.is_some();
+        let pieces = match fields.pieces {
+            Some(_) if flat => {
+                return Err(format!(
+                    "block {block:?}: found pieces beside resident, streamed or at"
+                ));
+            }
+            Some(pieces) => pieces,
+            None => vec![PieceFields {
+                resident,
+                streamed,
+                bytes,
+                at,
+                issue_after: fields.issue_after,
+                issue_before: fields.issue_before,
+                evict_after: fields.evict_after,
+                from: fields.from,
+            }],
+        };
+        let pieces: std::result::Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
+        let pieces = pieces.map_err(|problem| format!("block {block:?}: {problem}"))?;
+        Ok(Self { block, bytes, compute, pieces })
+    }
+}
+
+impl From<BlockPlan> for BlockFields {
+    fn from(plan: BlockPlan) -> Self {
+        let BlockPlan { block, bytes, compute, pieces } = plan;
+        let mut pieces: Vec<PieceFields> = pieces.into_iter().map(PieceFields::from).collect();
+        let single = pieces.len() == 1 && pieces[0].bytes == bytes;
+        let flat = if single { pieces.pop().unwrap_or_default() } else { PieceFields::default() };
+        Self {
+            block,
+            bytes,
+            compute,
+            resident: flat.resident,
+            streamed: flat.streamed,
+            at: flat.at,
+            issue_after: flat.issue_after,
+            issue_before: flat.issue_before,
+            evict_after: flat.evict_after,
+            from: flat.from,
+            pieces: (!single).then_some(pieces),
+        }
+    }
+}

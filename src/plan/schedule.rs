@@ -1,0 +1,359 @@
+//! Turns the plan of a component into a [`Schedule`]: the operations of one pass and what each waits for.
+//!
+//! A schedule is written once and holds for every pass. Operations stand in order of issue; an operation runs
+//! after the one issued before it on its lane and after those it waits for. A wait names an operation of the
+//! same pass or of an earlier one, so the whole run is the schedule repeated:
+//!
+//! ```text
+//! issue order   copy 1   compute 0   copy 2   compute 1   …  compute n-1 │ copy 1   compute 0 …
+//! h2d           ██ 1 ███████ 2 ████                                      waits: compute p(k) of this or the
+//! compute       ████ 0 ████████ 1 ██                                            last pass, whose bytes it takes
+//! ```
+//!
+//! The same structure is evaluated by [`super::timing`], lowered to CUDA waits, simulated, and checked. Whoever
+//! changes what an operation waits for changes it here, for all of them.
+
+use std::collections::BTreeMap;
+
+use super::spec::{ComponentPlan, Evict, HostMemory, HostSync, Piece, Residency, Stream};
+use crate::device::{DeviceSpec, Link};
+use crate::error::{Error, Problem, Result};
+use crate::lane::{Lane, OpKind};
+use crate::units::{Bytes, Nanos};
+
+/// The passes of which an operation is part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Every pass.
+    Every,
+    /// The first pass only: loads of what stays, and the cold start of what is fetched a pass ahead.
+    First,
+    /// Every pass but the last: fetches for the pass that follows.
+    ExceptLast,
+}
+
+impl When {
+    /// Whether the operation is part of pass `pass` of `passes`.
+    pub fn includes(self, pass: u32, passes: u32) -> bool {
+        match self {
+            Self::Every => true,
+            Self::First => pass == 0,
+            Self::ExceptLast => pass + 1 < passes,
+        }
+    }
+}
+
+/// A dependency: operation `op` of this pass, or of `passes_back` passes before.
+///
+/// It counts only where that operation exists: waits into passes before the first, or for an operation that is
+/// not part of the pass it names, are void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Index into [`Schedule::ops`].
+    pub op: usize,
+    /// 0 for the same pass.
+    pub passes_back: u32,
+}
+
+/// One operation of a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// What it does.
+    pub kind: OpKind,
+    /// Where it runs.
+    pub lane: Lane,
+    /// The use it belongs to: index into the component's blocks.
+    pub block: usize,
+    /// The piece it moves: index into the block's pieces.
+    pub piece: Option<usize>,
+    /// Bytes moved.
+    pub bytes: Bytes,
+    /// How long it takes undisturbed.
+    pub duration: Nanos,
+    /// In which passes.
+    pub when: When,
+    /// 1 when it is issued in the pass before the one it serves, else 0.
+    pub ahead: u32,
+    /// What it waits for besides the operation before it on its lane.
+    pub waits: Vec<Wait>,
+    /// Slab bytes that are in use from its start on.
+    pub acquires: Bytes,
+    /// Slab bytes that are free from its end on.
+    pub releases: Bytes,
+}
+
+/// The operations of one pass, in order of issue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The operations.
+    pub ops: Vec<Op>,
+}
+
+impl Schedule {
+    /// Builds the schedule of a component. Fails on references that name no use, on waits that could never end,
+    /// and on copies from memory that the device spec has no rate for.
+    pub fn of(component: &ComponentPlan, device: &DeviceSpec) -> Result<Self> {
+        let mut builder = Builder::new(component, device);
+        builder.plan_slots();
+        builder.place_ops();
+        builder.add_waits();
+        if builder.problems.is_empty() {
+            return Ok(Self { ops: builder.ops });
+        }
+        let file = format!("plan of {}", component.name);
+        Err(Error::Input { file, problems: builder.problems })
+    }
+
+    /// Bytes that one steady pass copies from the host to the device.
+    pub fn bytes_per_pass(&self) -> Bytes {
+        let steady = |op: &&Op| op.kind == OpKind::Copy && op.when != When::First;
+        self.ops.iter().filter(steady).map(|op| op.bytes).sum()
+    }
+}
+
+/// A copy to be issued: which piece, in which passes.
+#[derive(Debug, Clone, Copy)]
+struct Fetch {
+    block: usize,
+    piece: usize,
+    when: When,
+    ahead: u32,
+}
+
+struct Builder<'a> {
+    component: &'a ComponentPlan,
+    device: &'a DeviceSpec,
+    index: BTreeMap<&'a str, usize>,
+    /// Fetches issued directly before each use, in the order of their issue.
+    fetches: Vec<Vec<Fetch>>,
+    ops: Vec<Op>,
+    compute_of: Vec<usize>,
+    /// Operations that make a piece present, for the compute of its block.
+    arrivals: Vec<Vec<(usize, u32)>>,
+    /// The operation that frees a streamed block's bytes, by block.
+    release_of: Vec<usize>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(component: &'a ComponentPlan, device: &'a DeviceSpec) -> Self {
+        let count = component.blocks.len();
+        let names = component.blocks.iter().enumerate();
+        Self {
+            component,
+            device,
+            index: names.map(|(n, block)| (block.block.as_str(), n)).collect(),
+            fetches: vec![Vec::new(); count],
+            ops: Vec::new(),
+            compute_of: vec![0; count],
+            arrivals: vec![Vec::new(); count],
+            release_of: vec![0; count],
+            problems: Vec::new(),
+        }
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = (usize, usize, &'a Piece)> + use<'a> {
+        let component = self.component;
+        component.blocks.iter().enumerate().flat_map(|(block, plan)| {
+            plan.pieces.iter().enumerate().map(move |(piece, what)| (block, piece, what))
+        })
+    }
+
+    fn problem(&mut self, block: usize, field: &str, found: String, expected: &str) {
+        let place = format!("block {:?} {field}", self.component.blocks[block].block);
+        self.problems.push(Problem::new(place, found, expected));
+    }
+
+    /// Decides before which use each copy is issued.
+    fn plan_slots(&mut self) {
+        for (block, piece, what) in self.pieces() {
+            let Residency::Streamed(stream) = &what.residency else {
+                self.fetches[block].push(Fetch { block, piece, when: When::First, ahead: 0 });
+                continue;
+            };
+            let (at, back) = match &stream.issue_before {
+                None => (block, 0),
+                Some(target) => match self.index.get(target.block.as_str()) {
+                    Some(&at) => (at, target.passes_back),
+                    None => (block, 0),
+                },
+            };
+            match back {
+                0 if at <= block => {
+                    self.fetches[at].push(Fetch { block, piece, when: When::Every, ahead: 0 });
+                }
+                1 if at >= block => {
+                    self.fetches[block].push(Fetch { block, piece, when: When::First, ahead: 0 });
+                    let fetch = Fetch { block, piece, when: When::ExceptLast, ahead: 1 };
+                    self.fetches[at].push(fetch);
+                }
+                _ => {
+                    let found = format!("{:?}", stream.issue_before);
+                    let expected = "a use at most one round before its own";
+                    self.problem(block, "issue_before", found, expected);
+                }
+            }
+        }
+    }
+
+    /// Lays the operations out in order of issue.
+    fn place_ops(&mut self) {
+        for block in 0..self.component.blocks.len() {
+            self.place_syncs(block, |sync| sync.before.as_deref());
+            for fetch in std::mem::take(&mut self.fetches[block]) {
+                self.place_fetch(fetch);
+            }
+            let plan = &self.component.blocks[block];
+            let writes_back = |piece: &&Piece| matches!(&piece.residency, Residency::Streamed(s) if s.evict_after == Evict::WriteBack);
+            let back: Bytes = plan.pieces.iter().filter(writes_back).map(|p| p.bytes).sum();
+            self.compute_of[block] = self.ops.len();
+            self.release_of[block] = self.ops.len();
+            self.ops.push(Op {
+                duration: plan.compute,
+                releases: plan.streamed_bytes().saturating_sub(back),
+                ..operation(OpKind::Compute, Lane::Compute, block)
+            });
+            if !back.is_zero() {
+                self.release_of[block] = self.ops.len();
+                self.ops.push(Op {
+                    bytes: back,
+                    duration: self.device.d2h.time_for(back),
+                    waits: vec![Wait { op: self.compute_of[block], passes_back: 0 }],
+                    releases: back,
+                    ..operation(OpKind::WriteBack, Lane::D2h, block)
+                });
+            }
+            self.place_syncs(block, |sync| sync.after.as_deref());
+        }
+    }
+
+    fn place_fetch(&mut self, fetch: Fetch) {
+        let Fetch { block, piece, when, ahead } = fetch;
+        let what = &self.component.blocks[block].pieces[piece];
+        if what.bytes.is_zero() {
+            return;
+        }
+        let from = match &what.residency {
+            Residency::Resident => HostMemory::Pinned,
+            Residency::Streamed(stream) => stream.from,
+        };
+        let mut waits = Vec::new();
+        if from == HostMemory::Disk {
+            waits.push(Wait { op: self.ops.len(), passes_back: 0 });
+            let duration = self.link(block, "disk", self.device.disk.as_ref(), what.bytes);
+            let read = operation(OpKind::Read, Lane::Disk, block);
+            let piece = Some(piece);
+            self.ops.push(Op { piece, bytes: what.bytes, duration, when, ahead, ..read });
+        }
+        let link = match from {
+            HostMemory::Pageable => self.device.pageable.as_ref(),
+            HostMemory::Pinned | HostMemory::Disk => Some(&self.device.h2d),
+        };
+        let duration = self.link(block, "pageable", link, what.bytes);
+        self.arrivals[block].push((self.ops.len(), ahead));
+        self.ops.push(Op {
+            piece: Some(piece),
+            bytes: what.bytes,
+            duration,
+            when,
+            ahead,
+            waits,
+            acquires: what.bytes,
+            ..operation(OpKind::Copy, Lane::H2d, block)
+        });
+    }
+
+    fn link(&mut self, block: usize, name: &str, link: Option<&Link>, bytes: Bytes) -> Nanos {
+        if link.is_none() {
+            let expected = format!("a device spec with {name}: {{rate, latency}}");
+            self.problem(block, "from", format!("a copy from {name} memory"), &expected);
+        }
+        link.map_or(Nanos::ZERO, |link| link.time_for(bytes))
+    }
+
+    fn place_syncs(&mut self, block: usize, target: fn(&HostSync) -> Option<&str>) {
+        let id = self.component.blocks[block].block.as_str();
+        for sync in self.component.host_syncs.iter().filter(|sync| target(sync) == Some(id)) {
+            let waits = sync.waits.iter().filter_map(|&lane| self.last_on(lane)).collect();
+            let op = operation(OpKind::HostSync, Lane::Host, block);
+            self.ops.push(Op { duration: sync.cost, waits, ..op });
+        }
+    }
+
+    /// The operation issued last on a lane, as far as this pass has been laid out.
+    fn last_on(&self, lane: Lane) -> Option<Wait> {
+        let op = self.ops.iter().rposition(|op| op.lane == lane && op.when != When::First)?;
+        Some(Wait { op, passes_back: 0 })
+    }
+
+    /// Adds what each operation waits for, now that all have their index.
+    fn add_waits(&mut self) {
+        for block in 0..self.component.blocks.len() {
+            let arrivals = std::mem::take(&mut self.arrivals[block]);
+            let waits = arrivals.iter().map(|&(op, ahead)| Wait { op, passes_back: ahead });
+            let compute = self.compute_of[block];
+            self.ops[compute].waits.extend(waits);
+        }
+        for op in 0..self.ops.len() {
+            self.add_issue_wait(op);
+        }
+        self.add_host_waits();
+        for (n, op) in self.ops.iter().enumerate() {
+            if op.waits.iter().any(|wait| wait.passes_back == 0 && wait.op >= n) {
+                let place = format!("block {:?}", self.component.blocks[op.block].block);
+                let found = "a wait for something issued later in the same pass";
+                let expected = "waits for what was issued before; see issue_after";
+                self.problems.push(Problem::new(place, found, expected));
+            }
+        }
+    }
+
+    /// A copy of a streamed piece, and its read from disk, wait for the use that frees its bytes.
+    fn add_issue_wait(&mut self, op: usize) {
+        let Op { kind: OpKind::Copy, block, piece: Some(piece), ahead, .. } = self.ops[op] else {
+            return;
+        };
+        let what = &self.component.blocks[block].pieces[piece];
+        let Residency::Streamed(Stream { issue_after: Some(after), .. }) = &what.residency else {
+            return;
+        };
+        let Some(&target) = self.index.get(after.block.as_str()) else { return };
+        // Issued a pass ahead, "the previous pass" of the use is this one.
+        let Some(passes_back) = after.passes_back.checked_sub(ahead) else {
+            let found = after.to_string();
+            let expected = "a use before issue_before";
+            self.problem(block, "issue_after", found, expected);
+            return;
+        };
+        self.ops[op].waits.push(Wait { op: self.release_of[target], passes_back });
+    }
+
+    /// Nothing is issued before the host's last synchronisation has ended.
+    fn add_host_waits(&mut self) {
+        let Some(last) = self.ops.iter().rposition(|op| op.lane == Lane::Host) else { return };
+        let mut current = Wait { op: last, passes_back: 1 };
+        for n in 0..self.ops.len() {
+            if self.ops[n].lane == Lane::Host {
+                current = Wait { op: n, passes_back: 0 };
+            } else {
+                self.ops[n].waits.push(current);
+            }
+        }
+    }
+}
+
+fn operation(kind: OpKind, lane: Lane, block: usize) -> Op {
+    Op {
+        kind,
+        lane,
+        block,
+        piece: None,
+        bytes: Bytes::ZERO,
+        duration: Nanos::ZERO,
+        when: When::Every,
+        ahead: 0,
+        waits: Vec::new(),
+        acquires: Bytes::ZERO,
+        releases: Bytes::ZERO,
+    }
+}

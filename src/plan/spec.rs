@@ -1,0 +1,355 @@
+//! Turns plan text into a [`Plan`] and back: the residency plan as a file.
+//!
+//! One line per block says what stays, what streams, where each byte lies in the slab, and what its copy waits
+//! for. A block that is whole on one side takes the short form; one that is split lists its pieces.
+//!
+//! ```yaml
+//! - {block: transformer_blocks.0, bytes: 679662592, compute: 13ms, resident: all, at: 0}
+//! - {block: transformer_blocks.1, bytes: 679662592, compute: 13ms, streamed: all, at: [0, 679662592],
+//!    issue_after: single_transformer_blocks.36@-1, evict_after: use}
+//! ```
+//!
+//! Offsets count from the start of the slab. `at` with several offsets gives one per pass, used in turn: with
+//! two slots and an odd number of streamed blocks a block alternates between the slots.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::device::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::figures::{Bound, Prediction};
+use crate::lane::Lane;
+use crate::units::{Bytes, Nanos};
+use crate::yaml;
+
+use super::fields::{BlockFields, OneOrMany};
+
+/// The first line of every plan.
+pub const PLAN_FORMAT: &str = "vramplan/plan/1";
+
+/// The name under which a component's root appears among its uses.
+pub const ROOT: &str = "root";
+
+/// What stays, what streams and when, for the components of one model under one budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Always `vramplan/plan/1`.
+    pub format: String,
+    /// The model's name.
+    pub model: String,
+    /// What the plan was made from.
+    #[serde(serialize_with = "yaml::flow_map")]
+    pub digests: Digests,
+    /// The finest unit the planner was allowed to split.
+    pub granularity: Granularity,
+    /// VRAM given, and how it is divided.
+    #[serde(serialize_with = "yaml::flow_map")]
+    pub budget: Budget,
+    /// Components in order of use; each is a phase that begins when the one before has ended.
+    pub components: Vec<ComponentPlan>,
+    /// The device that the predicted times are for, as planned with.
+    pub device: DeviceSpec,
+}
+
+/// Digests of the inputs, so that a changed manifest or device is noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Digests {
+    /// Of the manifest's canonical text.
+    pub manifest: String,
+    /// Of the device spec's canonical text.
+    pub device: String,
+    /// Of the workload's canonical text.
+    pub workload: String,
+}
+
+/// The finest unit that may be resident in part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Granularity {
+    /// Blocks stay or stream whole.
+    Block,
+    /// Some tensors of a block may stay while the others stream.
+    Tensor,
+}
+
+/// VRAM given = reserve + weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Given.
+    pub vram: Bytes,
+    /// Kept for context, activations and workspace.
+    pub reserve: Bytes,
+    /// Left for weights; no slab is larger.
+    pub weights: Bytes,
+}
+
+/// The plan of one component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentPlan {
+    /// The component's name.
+    pub name: String,
+    /// The planner's own (`hybrid`, `resident`) or a peer's policy with its parameters.
+    pub policy: String,
+    /// Passes that the makespan is for.
+    pub passes: u32,
+    /// VRAM reserved for streamed bytes.
+    #[serde(serialize_with = "yaml::flow_map")]
+    pub window: Window,
+    /// How many uses ahead a copy may be issued.
+    pub prefetch: u32,
+    /// The one allocation, and how it is divided.
+    #[serde(serialize_with = "yaml::flow_map")]
+    pub slab: Slab,
+    /// What the plan predicts.
+    pub prediction: Prediction,
+    /// What no schedule can beat.
+    pub bound: Bound,
+    /// Waits of the host thread; our own plans need none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_maps")]
+    pub host_syncs: Vec<HostSync>,
+    /// Every use in order of execution; the root, where there is one, comes first under the name `root`.
+    #[serde(serialize_with = "yaml::flow_maps")]
+    pub blocks: Vec<BlockPlan>,
+}
+
+/// VRAM reserved for streamed bytes: in slots when they are equal, in bytes always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// All of it.
+    pub bytes: Bytes,
+    /// Equal slots; 0 when nothing streams, or when the window is a ring of bytes.
+    pub slots: u32,
+}
+
+/// The one device allocation: root, residents, window, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Slab {
+    /// All of it.
+    pub bytes: Bytes,
+    /// Resident bytes, root included, each piece rounded up to the alignment.
+    pub resident: Bytes,
+    /// The window.
+    pub window: Bytes,
+}
+
+/// A wait of the host thread before it issues more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostSync {
+    /// Directly before this use is issued …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// … or directly after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Lanes whose operations issued so far must have ended.
+    pub waits: Vec<Lane>,
+    /// What the synchronisation itself costs the host.
+    #[serde(default)]
+    pub cost: Nanos,
+}
+
+/// One use of a block: how large it is, how long it computes, and its pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "BlockFields", into = "BlockFields")]
+pub struct BlockPlan {
+    /// The block's id without its component, or `root`.
+    pub block: String,
+    /// Its size.
+    pub bytes: Bytes,
+    /// The time of one use.
+    pub compute: Nanos,
+    /// Its pieces, which together are all of it, in the order of their copies.
+    pub pieces: Vec<Piece>,
+}
+
+/// A contiguous part of a block that moves with one copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Which tensors.
+    pub part: Part,
+    /// Its size.
+    pub bytes: Bytes,
+    /// Its offsets in the slab, one per pass, used in turn; a resident piece has one.
+    pub at: Vec<u64>,
+    /// Whether it stays.
+    pub residency: Residency,
+}
+
+/// Whether a piece stays in VRAM while its component is in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Residency {
+    /// Stays, once copied.
+    Resident,
+    /// Is brought in for each use.
+    Streamed(Stream),
+}
+
+/// How a streamed piece comes and goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The use that must have ended before the copy may start; none when its place is free anyway.
+    pub issue_after: Option<UseRef>,
+    /// The use directly before which the host issues the copy; none for its own use.
+    pub issue_before: Option<UseRef>,
+    /// When its bytes are released.
+    pub evict_after: Evict,
+    /// Where the copy comes from.
+    pub from: HostMemory,
+}
+
+/// When a streamed piece's bytes are released.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Evict {
+    /// At the end of its use.
+    #[default]
+    Use,
+    /// At the end of a copy back to the host that follows its use.
+    WriteBack,
+}
+
+/// Host memory that a copy comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HostMemory {
+    /// Page-locked.
+    #[default]
+    Pinned,
+    /// Ordinary.
+    Pageable,
+    /// Read from storage into pinned memory for each use.
+    Disk,
+}
+
+/// Tensors of a block.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+pub enum Part {
+    /// All of them.
+    All,
+    /// These, by their names inside the block.
+    Tensors(Vec<String>),
+}
+
+/// A use of a block in the same pass, or so many passes back: `blocks.3`, `blocks.3@-1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UseRef {
+    /// The block's id without its component, or `root`.
+    pub block: String,
+    /// 0 for the same pass, 1 for the previous one.
+    pub passes_back: u32,
+}
+
+impl fmt::Display for UseRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.passes_back {
+            0 => f.write_str(&self.block),
+            back => write!(f, "{}@-{back}", self.block),
+        }
+    }
+}
+
+impl FromStr for UseRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let Some((block, back)) = text.split_once("@-") else {
+            return Ok(Self { block: text.to_owned(), passes_back: 0 });
+        };
+        match back.parse() {
+            Ok(passes_back @ 1..=1_000) => Ok(Self { block: block.to_owned(), passes_back }),
+            _ => Err(format!("found {text:?}, expected a use such as blocks.3 or blocks.3@-1")),
+        }
+    }
+}
+
+impl Serialize for UseRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UseRef {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for UseRef {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "UseRef".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "a use in the same pass (blocks.3) or in an earlier one (blocks.3@-1)",
+            "type": "string",
+        })
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::All => serializer.serialize_str("all"),
+            Self::Tensors(names) => serializer.collect_seq(names),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        match OneOrMany::<String>::deserialize(d)? {
+            OneOrMany::Many(names) => Ok(Self::Tensors(names)),
+            OneOrMany::One(word) if word == "all" => Ok(Self::All),
+            OneOrMany::One(word) => Err(serde::de::Error::custom(format!(
+                "found {word:?}, expected all or a list of tensor names"
+            ))),
+        }
+    }
+}
+
+impl BlockPlan {
+    /// Whether every byte of it stays.
+    pub fn is_resident(&self) -> bool {
+        self.pieces.iter().all(|piece| piece.residency == Residency::Resident)
+    }
+
+    /// The bytes that are brought in for each use.
+    pub fn streamed_bytes(&self) -> Bytes {
+        let streamed = |piece: &&Piece| piece.residency != Residency::Resident;
+        self.pieces.iter().filter(streamed).map(|piece| piece.bytes).sum()
+    }
+}
+
+impl Plan {
+    /// Reads a plan and checks that it says something: ids, sums, offsets. Whether it is *safe* is for the
+    /// program's checker. `file` is only for messages.
+    pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
+        let plan: Self = yaml::from_str(file, text)?;
+        let problems = super::validate::problems(&plan);
+        if problems.is_empty() {
+            return Ok(plan);
+        }
+        Err(Error::Input { file: file.to_owned(), problems })
+    }
+
+    /// Writes the plan, headed by comments on how to read it.
+    pub fn to_yaml(&self) -> Result<String> {
+        let comments = [
+            "Residency plan. Sizes in bytes, offsets from the start of the slab; times predicted,",
+            "for the device below. streamed: copied for every use, once issue_after has ended",
+            "(@-1: in the previous pass); several offsets in `at` are used in turn, one per pass.",
+        ];
+        yaml::to_string(&comments.map(str::to_owned), self)
+    }
+}

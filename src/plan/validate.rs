@@ -1,0 +1,150 @@
+//! Turns a plan into the list of what is wrong with what it says: ids, sums and offsets, no timing.
+
+use std::collections::BTreeSet;
+
+use super::spec::{
+    BlockPlan, ComponentPlan, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, UseRef,
+};
+use crate::error::Problem;
+use crate::units::Bytes;
+
+/// Everything that is wrong, in the order of the file; empty when the plan is consistent.
+pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let budget = plan.budget;
+    if plan.format != PLAN_FORMAT {
+        problems.push(Problem::new("format", format!("{:?}", plan.format), PLAN_FORMAT));
+    }
+    if budget.reserve.checked_add(budget.weights) != Some(budget.vram) {
+        let found = format!("{} + {}", budget.reserve, budget.weights);
+        let expected = format!("vram = {}", budget.vram);
+        problems.push(Problem::new("budget.reserve + budget.weights", found, expected));
+    }
+    if plan.components.is_empty() {
+        problems.push(Problem::new("components", "an empty list", "at least one component"));
+    }
+    problems.extend(
+        plan.device
+            .validate()
+            .into_iter()
+            .map(|problem| Problem { place: format!("device.{}", problem.place), ..problem }),
+    );
+    for (n, component) in plan.components.iter().enumerate() {
+        check_component(&format!("components[{n}]"), plan, component, &mut problems);
+    }
+    problems
+}
+
+fn check_component(
+    place: &str,
+    plan: &Plan,
+    component: &ComponentPlan,
+    problems: &mut Vec<Problem>,
+) {
+    let slab = component.slab;
+    let mut require = |holds: bool, field: &str, found: String, expected: String| {
+        if !holds {
+            problems.push(Problem::new(format!("{place}.{field}"), found, expected));
+        }
+    };
+    require(component.passes > 0, "passes", "0".into(), "at least 1".into());
+    let sum = slab.resident.saturating_add(slab.window);
+    require(sum == slab.bytes, "slab", format!("{sum}"), format!("bytes = {}", slab.bytes));
+    let weights = plan.budget.weights;
+    let found = slab.bytes.to_string();
+    require(slab.bytes <= weights, "slab.bytes", found, format!("at most {weights}"));
+    let same = component.window.bytes == slab.window;
+    let found = component.window.bytes.to_string();
+    require(same, "window.bytes", found, format!("slab.window = {}", slab.window));
+    let mut names = BTreeSet::new();
+    for (n, block) in component.blocks.iter().enumerate() {
+        let field = format!("blocks[{n}]");
+        let own = names.insert(block.block.as_str());
+        let found = format!("{:?} a second time", block.block);
+        require(own, &format!("{field}.block"), found, "an id of its own".into());
+        let root = block.block == ROOT;
+        let found = "root".to_owned();
+        require(!root || n == 0, &field, found, "the root before every block".into());
+    }
+    for (n, sync) in component.host_syncs.iter().enumerate() {
+        let target = match (&sync.before, &sync.after) {
+            (Some(target), None) | (None, Some(target)) => names.contains(target.as_str()),
+            _ => false,
+        };
+        let found = format!("before {:?}, after {:?}", sync.before, sync.after);
+        let expected = "one of them, the id of a block of this component".to_owned();
+        require(target, &format!("host_syncs[{n}]"), found, expected);
+    }
+    for (n, block) in component.blocks.iter().enumerate() {
+        let place = format!("{place}.blocks[{n}]");
+        check_block(&place, &names, plan.device.alignment, block, slab.bytes, problems);
+    }
+}
+
+fn check_block(
+    place: &str,
+    names: &BTreeSet<&str>,
+    alignment: u64,
+    block: &BlockPlan,
+    slab: Bytes,
+    problems: &mut Vec<Problem>,
+) {
+    let sum = block.pieces.iter().try_fold(Bytes::ZERO, |sum, p| sum.checked_add(p.bytes));
+    if sum != Some(block.bytes) {
+        let found = sum.map_or("more than 2^64".to_owned(), |sum| sum.to_string());
+        let expected = format!("bytes = {}", block.bytes);
+        problems.push(Problem::new(format!("{place}: sum of pieces"), found, expected));
+    }
+    let mut tensors = BTreeSet::new();
+    for (n, piece) in block.pieces.iter().enumerate() {
+        let place = format!("{place}.pieces[{n}]");
+        let whole = piece.part == Part::All;
+        if whole && block.pieces.len() > 1 {
+            problems.push(Problem::new(&place, "all, beside other pieces", "names of tensors"));
+        }
+        if let Part::Tensors(names) = &piece.part {
+            for name in names.iter().filter(|name| !tensors.insert(name.as_str())) {
+                let found = format!("{name:?} a second time");
+                problems.push(Problem::new(&place, found, "every tensor in one piece"));
+            }
+        }
+        check_offsets(&place, alignment, piece, slab, problems);
+        check_uses(&place, names, piece, problems);
+    }
+}
+
+fn check_offsets(
+    place: &str,
+    alignment: u64,
+    piece: &Piece,
+    slab: Bytes,
+    problems: &mut Vec<Problem>,
+) {
+    if piece.residency == Residency::Resident && piece.at.len() != 1 {
+        let found = format!("{} offsets", piece.at.len());
+        problems.push(Problem::new(format!("{place}.at"), found, "one, for a resident piece"));
+    }
+    for &at in &piece.at {
+        if !at.is_multiple_of(alignment) {
+            let expected = format!("a multiple of {alignment}");
+            problems.push(Problem::new(format!("{place}.at"), at.to_string(), expected));
+        }
+        if at.checked_add(piece.bytes.get()).is_none_or(|end| end > slab.get()) {
+            let found = format!("{} bytes at {at}", piece.bytes.get());
+            let expected = format!("an end within the slab of {} bytes", slab.get());
+            problems.push(Problem::new(format!("{place}.at"), found, expected));
+        }
+    }
+}
+
+fn check_uses(place: &str, names: &BTreeSet<&str>, piece: &Piece, problems: &mut Vec<Problem>) {
+    let Residency::Streamed(stream) = &piece.residency else { return };
+    let named = [("issue_after", &stream.issue_after), ("issue_before", &stream.issue_before)];
+    for (field, target) in named {
+        let Some(UseRef { block, .. }) = target else { continue };
+        if !names.contains(block.as_str()) {
+            let expected = "the id of a block of this component";
+            problems.push(Problem::new(format!("{place}.{field}"), format!("{block:?}"), expected));
+        }
+    }
+}

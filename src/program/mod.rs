@@ -1,0 +1,89 @@
+//! Turns a plan into a [`Program`]: operations in order of issue, what each waits for, and the bytes it touches.
+//!
+//! A program is the only input of a backend, and every backend executes the same one. It is written once per
+//! component and repeated per pass, so its size does not grow with the number of passes. Components run one
+//! after the other as phases; a phase begins when everything of the one before has ended, with an empty slab.
+//!
+//! ```text
+//! Plan ── lower ──▶ Program { slab, phases: [ Phase { passes, schedule: [op, op, …], places } ] }
+//!                      │
+//!                      ├─ check: every use after its copy, no byte reused before its release   (no timing)
+//!                      └─ backend: sim, cuda
+//! ```
+
+pub mod check;
+mod numbering;
+
+use crate::error::Result;
+use crate::plan::{Piece, Plan, Residency, Schedule};
+use crate::units::Bytes;
+pub use numbering::Numbering;
+
+/// Everything a backend needs to run a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The one allocation that all phases use.
+    pub slab: Bytes,
+    /// Components in order of use.
+    pub phases: Vec<Phase>,
+}
+
+/// One component in use: the operations of a pass, repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// The component's name.
+    pub component: String,
+    /// Passes to run.
+    pub passes: u32,
+    /// Ids of the uses in order of execution; operations refer to them by index.
+    pub blocks: Vec<String>,
+    /// The operations of a pass in order of issue.
+    pub schedule: Schedule,
+    /// By use and piece: where its bytes lie.
+    pub places: Vec<Vec<Place>>,
+}
+
+/// Where a piece lies in the slab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Offsets, one per pass, used in turn.
+    pub at: Vec<u64>,
+    /// How many bytes.
+    pub bytes: Bytes,
+    /// Whether the bytes stay from the first pass to the last.
+    pub resident: bool,
+}
+
+impl Place {
+    /// The first byte and the byte after the last, in that pass.
+    pub fn range(&self, pass: u32) -> (u64, u64) {
+        let at = self.at.get(pass as usize % self.at.len().max(1)).copied().unwrap_or(0);
+        (at, at.saturating_add(self.bytes.get()))
+    }
+
+    fn of(piece: &Piece) -> Self {
+        let resident = piece.residency == Residency::Resident;
+        Self { at: piece.at.clone(), bytes: piece.bytes, resident }
+    }
+}
+
+/// Lowers a plan. Fails on references that name no use and on waits that could never end; that the program is
+/// safe is proved by [`check::check`].
+pub fn lower(plan: &Plan) -> Result<Program> {
+    let mut phases = Vec::with_capacity(plan.components.len());
+    for component in &plan.components {
+        phases.push(Phase {
+            component: component.name.clone(),
+            passes: component.passes,
+            blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
+            schedule: Schedule::of(component, &plan.device)?,
+            places: component
+                .blocks
+                .iter()
+                .map(|block| block.pieces.iter().map(Place::of).collect())
+                .collect(),
+        });
+    }
+    let slab = plan.components.iter().map(|component| component.slab.bytes).max();
+    Ok(Program { slab: slab.unwrap_or_default(), phases })
+}

@@ -1,0 +1,84 @@
+//! Turns "operation n of pass t" into "the k-th operation of its lane", so that waiting is comparing two counts.
+//!
+//! Lanes run in order of issue, so an operation has ended exactly when its lane has completed more operations
+//! than its number. Passes come in three shapes (first, middle, last; or the only one), and all middle passes
+//! have the same length, so a number is computed, never stored: a run of a million passes needs no more memory
+//! than one of three.
+
+use crate::lane::Lane;
+use crate::plan::{Op, Schedule};
+
+const LANES: usize = Lane::ALL.len();
+
+/// The operations of one shape of pass.
+#[derive(Debug, Clone)]
+struct Shape {
+    /// By operation: its position among those of its lane; none when it is not part of the pass.
+    position: Vec<Option<u64>>,
+    /// By lane: the operations in order of issue.
+    on_lane: [Vec<usize>; LANES],
+}
+
+impl Shape {
+    fn of(ops: &[Op], pass: u32, passes: u32) -> Self {
+        let mut shape = Self { position: vec![None; ops.len()], on_lane: Default::default() };
+        for (n, op) in ops.iter().enumerate().filter(|(_, op)| op.when.includes(pass, passes)) {
+            let lane = &mut shape.on_lane[op.lane.index()];
+            shape.position[n] = Some(lane.len() as u64);
+            lane.push(n);
+        }
+        shape
+    }
+
+    fn count(&self, lane: Lane) -> u64 {
+        self.on_lane[lane.index()].len() as u64
+    }
+}
+
+/// Numbers of operations on their lanes, over all passes of a schedule.
+#[derive(Debug, Clone)]
+pub struct Numbering {
+    passes: u32,
+    first: Shape,
+    middle: Shape,
+    last: Shape,
+}
+
+impl Numbering {
+    /// Numbers the operations of a schedule that runs for so many passes.
+    pub fn new(schedule: &Schedule, passes: u32) -> Self {
+        let ops = &schedule.ops;
+        // A middle pass is neither the first nor the last, whether or not this run has one.
+        let middle = Shape::of(ops, 1, 3);
+        let last = Shape::of(ops, passes.saturating_sub(1), passes);
+        Self { passes, first: Shape::of(ops, 0, passes), middle, last }
+    }
+
+    fn shape(&self, pass: u32) -> &Shape {
+        match pass {
+            0 => &self.first,
+            pass if pass + 1 == self.passes => &self.last,
+            _ => &self.middle,
+        }
+    }
+
+    /// The operations of a pass on a lane, in order of issue.
+    pub fn on_lane(&self, lane: Lane, pass: u32) -> &[usize] {
+        &self.shape(pass).on_lane[lane.index()]
+    }
+
+    /// Whether a lane runs anything at all.
+    pub fn uses(&self, lane: Lane) -> bool {
+        [&self.first, &self.middle, &self.last].into_iter().any(|shape| shape.count(lane) > 0)
+    }
+
+    /// The operation's number on its lane, from 0; none where it is not part of that pass.
+    pub fn number(&self, op: usize, lane: Lane, pass: u32) -> Option<u64> {
+        let position = self.shape(pass).position[op]?;
+        let before = match pass {
+            0 => 0,
+            pass => self.first.count(lane) + u64::from(pass - 1) * self.middle.count(lane),
+        };
+        Some(before + position)
+    }
+}

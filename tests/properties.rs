@@ -1,0 +1,236 @@
+//! Invariants of plan, program and simulator over random instances: memory never exceeded, bounds never beaten,
+//! prediction equals simulation, and no needless wait.
+
+use proptest::prelude::*;
+use vramplan::backend::sim::Sim;
+use vramplan::backend::{Backend, Recorder};
+use vramplan::figures::Prediction;
+use vramplan::lane::{Lane, OpKind};
+use vramplan::plan::{ComponentInput, ComponentPlan, Instance, Schedule, planner, timing};
+use vramplan::profile::{Span, VramSample};
+use vramplan::program::{Phase, Place, Program, check};
+use vramplan::units::{Bytes, Fraction, Nanos};
+
+/// What a run shows, taken from its spans without the library's own metrics.
+#[derive(Default)]
+struct Observed {
+    spans: Vec<Span>,
+    in_use_peak: u64,
+}
+
+impl Recorder for Observed {
+    fn span(&mut self, span: &Span) {
+        self.spans.push(span.clone());
+    }
+
+    fn vram(&mut self, sample: VramSample) {
+        self.in_use_peak = self.in_use_peak.max(sample.in_use.get());
+    }
+}
+
+impl Observed {
+    fn on(&self, lane: Lane) -> Vec<&Span> {
+        let mut spans: Vec<&Span> = self.spans.iter().filter(|span| span.lane == lane).collect();
+        spans.sort_by_key(|span| span.start);
+        spans
+    }
+
+    fn makespan(&self) -> u64 {
+        self.spans.iter().map(|span| span.end.get()).max().unwrap_or(0)
+    }
+
+    /// The end of the last compute of a pass.
+    fn pass_end(&self, pass: u32) -> u64 {
+        let computes = self.spans.iter().filter(|s| s.lane == Lane::Compute && s.pass == pass);
+        computes.map(|span| span.end.get()).max().unwrap_or(0)
+    }
+
+    fn overlap(&self) -> u64 {
+        let computes = self.on(Lane::Compute);
+        let common =
+            |a: &Span, b: &Span| a.end.min(b.end).saturating_sub(a.start.max(b.start)).get();
+        let copies = self.on(Lane::H2d);
+        copies.iter().map(|copy| computes.iter().map(|c| common(c, copy)).sum::<u64>()).sum()
+    }
+
+    /// Compute idle whose end is the end of a copy that the next use waited for.
+    fn stall(&self) -> u64 {
+        let computes = self.on(Lane::Compute);
+        let mut before = 0;
+        let mut stall = 0;
+        for span in computes {
+            if span.waited_for.is_some_and(|waited| waited.lane == Lane::H2d) {
+                stall += span.start.get() - before;
+            }
+            before = span.end.get();
+        }
+        stall
+    }
+}
+
+fn program(plan: &ComponentPlan, instance: &Instance) -> Program {
+    let schedule = Schedule::of(plan, &instance.device).expect("a schedule");
+    let place = |piece: &vramplan::plan::Piece| Place {
+        at: piece.at.clone(),
+        bytes: piece.bytes,
+        resident: piece.residency == vramplan::plan::Residency::Resident,
+    };
+    let phase = Phase {
+        component: plan.name.clone(),
+        passes: plan.passes,
+        blocks: plan.blocks.iter().map(|block| block.block.clone()).collect(),
+        schedule,
+        places: plan.blocks.iter().map(|b| b.pieces.iter().map(place).collect()).collect(),
+    };
+    Program { slab: plan.slab.bytes, phases: vec![phase] }
+}
+
+fn run(program: &Program, sim: Sim) -> Observed {
+    let mut observed = Observed::default();
+    sim.run(program, &mut observed).expect("a run to the end");
+    observed
+}
+
+/// Random blocks, a budget between the smallest that works and everything, latency and alignment of all kinds.
+fn inputs() -> impl Strategy<Value = ComponentInput> {
+    let uses = prop::collection::vec((1u64..1_000, 0u64..2_000), 1..12);
+    (uses, 0u64..1_000, 0u64..50, 0u32..9, 1u32..9, 0u64..300).prop_map(
+        |(uses, tightness, latency, alignment, passes, root)| {
+            let mut instance = Instance::equal(uses.len() as u64, 1, 1, 0);
+            instance.device.h2d.latency = Nanos::new(latency);
+            instance.device.alignment = 1 << alignment;
+            for (slot, (bytes, compute)) in instance.uses.iter_mut().zip(uses) {
+                slot.bytes = Bytes::new(bytes);
+                slot.compute = Nanos::new(compute);
+            }
+            let aligned = (0..instance.uses.len()).map(|n| instance.aligned(n).get());
+            let (least, all) = aligned.fold((0, 0), |(max, sum), size| (size.max(max), sum + size));
+            instance.budget = Bytes::new(least + (all - least) * tightness / 1_000);
+            let root = Bytes::new(root);
+            let reserve = Bytes::new(7);
+            ComponentInput { name: "model".into(), root, instance, passes, reserve }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_is_safe_fits_and_does_what_it_predicts(input in inputs()) {
+        let plan = input.plan().expect("the budget holds the largest block");
+        let Prediction { pass, first_pass, makespan, overlap, stall, .. } = plan.prediction;
+        let program = program(&plan, &input.instance);
+        prop_assert!(check::check(&program).is_ok(), "{:?}", check::check(&program));
+
+        let root = input.root.align_up(input.instance.device.alignment);
+        prop_assert!(plan.slab.bytes <= input.instance.budget.saturating_add(root));
+        prop_assert!(pass >= plan.bound.any_schedule);
+        prop_assert!(pass >= plan.bound.granularity);
+        prop_assert!(plan.bound.granularity >= plan.bound.any_schedule);
+
+        let seen = run(&program, Sim::default());
+        prop_assert!(seen.in_use_peak <= plan.slab.bytes.get());
+        prop_assert_eq!(seen.makespan(), makespan.get());
+        prop_assert_eq!(seen.pass_end(0), first_pass.get());
+        prop_assert_eq!(seen.stall(), stall.get());
+        let busy: u64 = seen.on(Lane::H2d).iter().map(|s| s.end.get() - s.start.get()).sum();
+        prop_assert_eq!(Fraction::of(seen.overlap(), busy), overlap);
+    }
+
+    #[test]
+    fn the_predicted_pass_is_the_simulated_long_run_mean(input in inputs()) {
+        // The critical cycle may span several passes; over many, the mean settles to within one pass of start-up.
+        let input = ComponentInput { passes: 200, ..input };
+        let plan = input.plan().expect("the budget holds the largest block");
+        let seen = run(&program(&plan, &input.instance), Sim::default());
+        let mean = (seen.pass_end(199) - seen.pass_end(99)) as f64 / 100.0;
+        let pass = plan.prediction.pass.get() as f64;
+        prop_assert!((mean - pass).abs() <= 0.02 * pass + 1.0, "mean {mean}, predicted {pass}");
+        prop_assert!(mean <= pass, "the prediction is never optimistic");
+    }
+
+    #[test]
+    fn lanes_never_overlap_and_uses_follow_their_copies(input in inputs(), jitter in 0u64..500_000, seed: u64) {
+        let plan = input.plan().expect("the budget holds the largest block");
+        let sim = Sim { jitter: Fraction::from_ppm(jitter), seed, contention: Fraction::ZERO };
+        let seen = run(&program(&plan, &input.instance), sim);
+        for lane in Lane::ALL {
+            for pair in seen.on(lane).windows(2) {
+                prop_assert!(pair[0].end <= pair[1].start);
+            }
+        }
+        for copy in seen.spans.iter().filter(|span| span.op == OpKind::Copy) {
+            let of = |s: &&Span| s.op == OpKind::Compute && (s.block, s.pass) == (copy.block, copy.pass);
+            let used = seen.spans.iter().find(of).expect("every copy serves a use");
+            prop_assert!(copy.end <= used.start);
+        }
+    }
+
+    #[test]
+    fn same_seed_same_run(input in inputs(), seed: u64) {
+        let plan = input.plan().expect("the budget holds the largest block");
+        let program = program(&plan, &input.instance);
+        let sim = Sim { jitter: Fraction::from_ppm(200_000), seed, contention: Fraction::ZERO };
+        prop_assert_eq!(run(&program, sim).spans, run(&program, sim).spans);
+    }
+
+    #[test]
+    fn contention_slows_compute_by_what_copies_take(input in inputs()) {
+        let plan = input.plan().expect("the budget holds the largest block");
+        let program = program(&plan, &input.instance);
+        let seen = run(&program, Sim { contention: Fraction::from_ppm(500_000), ..Sim::default() });
+        let compute: u64 = seen.on(Lane::Compute).iter().map(|s| s.end.get() - s.start.get()).sum();
+        let alone: u64 = plan.blocks.iter().map(|b| b.compute.get()).sum::<u64>() * u64::from(plan.passes);
+        // Of the overlapped time a third (0.5 / 1.5) is slowdown; each use rounds up to whole nanoseconds.
+        let slack = seen.spans.len() as u64;
+        prop_assert!((compute - alone).abs_diff(seen.overlap() / 3) <= slack);
+    }
+
+    #[test]
+    fn every_wait_of_a_copy_is_needed(input in inputs(), pick: prop::sample::Index) {
+        let input = ComponentInput { passes: 6, ..input };
+        let plan = input.plan().expect("the budget holds the largest block");
+        let mut program = program(&plan, &input.instance);
+        let ops = &mut program.phases[0].schedule.ops;
+        let waiting: Vec<usize> = (0..ops.len())
+            .filter(|&n| ops[n].kind == OpKind::Copy && !ops[n].waits.is_empty())
+            .collect();
+        prop_assume!(!waiting.is_empty());
+        let op = waiting[pick.index(waiting.len())];
+        ops[op].waits.clear();
+        prop_assert!(check::check(&program).is_err(), "a race went unnoticed");
+    }
+
+    #[test]
+    fn every_wait_of_a_use_is_needed(input in inputs(), pick: prop::sample::Index) {
+        let plan = input.plan().expect("the budget holds the largest block");
+        let mut program = program(&plan, &input.instance);
+        let ops = &mut program.phases[0].schedule.ops;
+        let waiting: Vec<usize> = (0..ops.len())
+            .filter(|&n| ops[n].kind == OpKind::Compute && !ops[n].waits.is_empty())
+            .collect();
+        prop_assume!(!waiting.is_empty());
+        let op = waiting[pick.index(waiting.len())];
+        ops[op].waits.clear();
+        // The first use may be covered by a later wait only if it has none of its own: it has, so this must show.
+        prop_assert!(check::check(&program).is_err(), "a use of absent bytes went unnoticed");
+    }
+
+    #[test]
+    fn no_choice_of_the_same_shape_is_faster(input in inputs(), flips in prop::collection::vec(any::<bool>(), 12), slots in 1u32..4) {
+        // The bound holds for every choice, not only for the planner's.
+        let mut streams: Vec<bool> = (0..input.instance.uses.len()).map(|n| flips[n]).collect();
+        streams[0] = true;
+        let streamed = streams.iter().filter(|&&streams| streams).count();
+        let slots = slots.min(u32::try_from(streamed).expect("few blocks"));
+        let choice = planner::Choice { streams, slots };
+        let mut input = input;
+        input.instance.budget = choice.slab_bytes(&input.instance);
+        let plan = input.planned("given", &choice).expect("a plan");
+        prop_assert!(plan.prediction.pass >= plan.bound.granularity);
+        let schedule = Schedule::of(&plan, &input.instance.device).expect("a schedule");
+        prop_assert_eq!(timing::steady_pass(&schedule).ceil(), plan.prediction.pass);
+        prop_assert!(check::check(&program(&plan, &input.instance)).is_ok());
+    }
+}
