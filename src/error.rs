@@ -52,10 +52,10 @@ pub enum Error {
     #[error("{0}")]
     Infeasible(Infeasible),
     /// The backend is not there, or not yet (exit code 5).
-    #[error("{backend} backend: {message}")]
+    #[error("{what} is not available: {message}")]
     Backend {
-        /// `cuda`, say.
-        backend: &'static str,
+        /// `the cuda backend`, say.
+        what: &'static str,
         /// What is missing.
         message: String,
     },
@@ -159,6 +159,14 @@ fn list_problems(file: &str, problems: &[Problem]) -> String {
     text
 }
 
+/// The name most like `wanted`, where one is close enough to be what was meant (Jaro-Winkler above 0.7).
+pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let likeness = |name: &str| strsim::jaro_winkler(&wanted, &name.to_lowercase());
+    let scored = known.map(|name| (likeness(name), name)).filter(|(score, _)| *score > 0.7);
+    scored.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1))).map(|(_, name)| name)
+}
+
 /// The answer to a budget that no plan fits: how much is missing and the smallest budget that works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Infeasible {
@@ -225,7 +233,7 @@ mod tests {
             (Error::input("m.yaml", Problem::new("line 1", "a", "b")), 3),
             (Error::Read { file: "m".into(), source: io() }, 3),
             (Error::Infeasible(answer), 4),
-            (Error::Backend { backend: "cuda", message: "no driver".into() }, 5),
+            (Error::Backend { what: "the cuda backend", message: "no driver".into() }, 5),
             (Error::Run("stuck".into()), 6),
             (Error::Write { file: "m".into(), source: io() }, 1),
             (Error::Internal("x".into()), 1),

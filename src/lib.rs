@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod cli;
 pub mod device;
+pub mod digest;
 pub mod error;
 pub mod figures;
 pub mod lane;

@@ -15,6 +15,7 @@ use super::spec::{
     UseRef, Window,
 };
 use super::timing;
+use crate::device::DeviceSpec;
 use crate::error::{Error, Infeasible, Result};
 use crate::figures::{Bound, Prediction};
 use crate::units::{Bytes, Fraction, Nanos};
@@ -47,12 +48,12 @@ impl ComponentInput {
     /// The plan that a given choice makes, with its prediction and bound.
     pub fn planned(&self, policy: &str, choice: &Choice) -> Result<ComponentPlan> {
         let mut plan = lay_out(self, policy, choice);
-        plan.prediction = predict(&plan, self)?;
+        plan.prediction = predict(&plan, self.device(), self.reserve)?;
         plan.bound = bound_of(&self.instance, plan.prediction.pass);
         Ok(plan)
     }
 
-    fn device(&self) -> &crate::device::DeviceSpec {
+    fn device(&self) -> &DeviceSpec {
         &self.instance.device
     }
 
@@ -204,8 +205,11 @@ const CONTENTION_ROUNDS: u32 = 8;
 
 /// What executing the plan will cost. Exact for the model of [`timing`]; with contention the slowdown is spread
 /// evenly over all uses, which is an approximation.
-pub fn predict(plan: &ComponentPlan, input: &ComponentInput) -> Result<Prediction> {
-    let device = input.device();
+pub fn predict(
+    plan: &ComponentPlan,
+    device: &DeviceSpec,
+    reserve: Bytes,
+) -> Result<Prediction> {
     let mut schedule = Schedule::of(plan, device)?;
     let mut unrolled = timing::unroll(&schedule, plan.passes);
     let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();
@@ -223,7 +227,7 @@ pub fn predict(plan: &ComponentPlan, input: &ComponentInput) -> Result<Predictio
         overlap: Fraction::of(unrolled.overlap.get(), unrolled.copy_busy.get()),
         stall: unrolled.stall,
         bytes_per_pass: schedule.bytes_per_pass(),
-        peak: plan.slab.bytes.saturating_add(input.reserve),
+        peak: plan.slab.bytes.saturating_add(reserve),
     })
 }
 
@@ -231,7 +235,7 @@ pub fn predict(plan: &ComponentPlan, input: &ComponentInput) -> Result<Predictio
 /// of the overlapped time is slowdown.
 fn slowed(
     plan: &ComponentPlan,
-    device: &crate::device::DeviceSpec,
+    device: &DeviceSpec,
     unrolled: &timing::Unrolled,
     busy: Nanos,
 ) -> Result<Schedule> {

@@ -33,7 +33,9 @@ pub mod bound;
 mod fields;
 mod instance;
 mod layout;
+mod make;
 pub mod planner;
+mod policy;
 mod schedule;
 mod spec;
 pub mod timing;
@@ -41,6 +43,8 @@ mod validate;
 
 pub use instance::{Instance, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance, predict};
+pub use make::{Prepared, Request};
+pub use policy::{Geometry, POLICIES, Policy};
 pub use schedule::{Op, Schedule, Wait, When};
 pub use spec::{
     BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,

@@ -84,7 +84,7 @@ pub fn choose(
 /// Uses with bytes, by aligned size.
 fn size_classes(instance: &Instance) -> Vec<Vec<usize>> {
     let mut classes: BTreeMap<Bytes, Vec<usize>> = BTreeMap::new();
-    for n in (0..instance.uses.len()).filter(|&n| !instance.uses[n].bytes.is_zero()) {
+    for n in blocks_of(instance) {
         classes.entry(instance.aligned(n)).or_default().push(n);
     }
     classes.into_values().collect()
@@ -138,10 +138,19 @@ fn add_splits(
 fn spread(instance: &Instance, classes: &[Vec<usize>], counts: &[usize], slots: u32) -> Choice {
     let mut streams = vec![false; instance.uses.len()];
     for (class, &count) in classes.iter().zip(counts) {
-        for n in 0..count {
-            // The middle of the n-th of `count` equal stretches.
-            streams[class[(2 * n + 1) * class.len() / (2 * count)]] = true;
+        for n in evenly(class, count) {
+            streams[n] = true;
         }
     }
     Choice { streams, slots }
+}
+
+/// So many of these uses, evenly spaced: the middle of each of `count` equal stretches.
+pub fn evenly(uses: &[usize], count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |n| uses[(2 * n + 1) * uses.len() / (2 * count)])
+}
+
+/// Uses that have bytes, in order.
+pub fn blocks_of(instance: &Instance) -> Vec<usize> {
+    (0..instance.uses.len()).filter(|&n| !instance.uses[n].bytes.is_zero()).collect()
 }

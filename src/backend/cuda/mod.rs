@@ -16,5 +16,5 @@ pub fn unavailable() -> Error {
         "no CUDA driver library on this machine (and this version of vramplan does not run plans \
          on it yet); use --backend sim"
     };
-    Error::Backend { backend: "cuda", message: message.to_owned() }
+    Error::Backend { what: "the cuda backend", message: message.to_owned() }
 }

@@ -1,0 +1,137 @@
+//! Turns a manifest, a workload, a device and a budget into a plan: the entry point of planning.
+
+use super::instance::Instance;
+use super::layout::ComponentInput;
+use super::policy::Policy;
+use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
+use crate::device::DeviceSpec;
+use crate::digest::digest;
+use crate::error::{Error, Infeasible, Result};
+use crate::model::{Component, Manifest};
+use crate::units::Bytes;
+use crate::workload::{self, ComponentCosts, Workload};
+
+/// What is to be planned.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The model.
+    pub manifest: Manifest,
+    /// The components to plan, by name, in order of use.
+    pub components: Vec<String>,
+    /// What is computed, and what VRAM it needs besides weights.
+    pub workload: Workload,
+    /// The device.
+    pub device: DeviceSpec,
+    /// VRAM given.
+    pub vram: Bytes,
+}
+
+/// A component ready to be planned, with what was estimated about it.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What the planner takes.
+    pub input: ComponentInput,
+    /// Operations and times per use.
+    pub costs: ComponentCosts,
+    /// Root and blocks together.
+    pub total: Bytes,
+}
+
+impl Request {
+    /// What is left for weights once the reserve is taken off; the whole shortfall when nothing is left.
+    fn weights(&self) -> std::result::Result<Bytes, Bytes> {
+        let reserve = self.workload.reserve.total();
+        self.vram.checked_sub(reserve).ok_or(reserve.saturating_sub(self.vram))
+    }
+
+    fn component(&self, name: &str) -> Result<&Component> {
+        let missing = || Error::usage(format!("{} has no component {name:?}", self.manifest.model));
+        self.manifest.component(name).ok_or_else(missing)
+    }
+
+    /// The components' costs and instances; infeasible when one of them cannot be planned under the budget.
+    ///
+    /// Of several that do not fit, the answer is for the one that needs most.
+    pub fn prepare(&self) -> Result<Vec<Prepared>> {
+        let main = &self.manifest.main_component().name;
+        let (weights, below) = match self.weights() {
+            Ok(weights) => (weights, Bytes::ZERO),
+            Err(below) => (Bytes::ZERO, below),
+        };
+        let mut prepared = Vec::with_capacity(self.components.len());
+        let mut worst: Option<Infeasible> = None;
+        for name in &self.components {
+            let component = self.component(name)?;
+            let costs = workload::costs(&self.manifest, component, &self.workload, &self.device)?;
+            let instance = Instance::of(&self.manifest, component, &costs, &self.device, weights);
+            match instance {
+                Ok(instance) if below.is_zero() => {
+                    let input = ComponentInput {
+                        name: name.clone(),
+                        root: component.root.bytes(),
+                        instance,
+                        passes: self.workload.passes_of(name, name == main),
+                        reserve: self.workload.reserve.total(),
+                    };
+                    let total = component.total_bytes(&self.manifest);
+                    prepared.push(Prepared { input, costs, total });
+                }
+                Ok(_) => {}
+                Err(answer) if worst.as_ref().is_none_or(|w| w.needed < answer.needed) => {
+                    worst = Some(answer);
+                }
+                Err(_) => {}
+            }
+        }
+        match worst {
+            None => Ok(prepared),
+            Some(answer) => {
+                let reserve = self.workload.reserve.total();
+                Err(Error::Infeasible(Infeasible {
+                    shortfall: answer.shortfall.saturating_add(below),
+                    smallest_budget: answer.needed.saturating_add(reserve),
+                    ..answer
+                }))
+            }
+        }
+    }
+
+    /// The plan that the planner finds best for every component.
+    pub fn plan(&self) -> Result<Plan> {
+        let plans: Result<Vec<ComponentPlan>> =
+            self.prepare()?.iter().map(|prepared| prepared.input.plan()).collect();
+        self.assemble(plans?)
+    }
+
+    /// The plan that a policy makes; none when it does not fit.
+    pub fn plan_by(&self, policy: &Policy) -> Result<Option<Plan>> {
+        let mut plans = Vec::new();
+        for prepared in self.prepare()? {
+            let Some(plan) = policy.plan(&prepared.input)? else { return Ok(None) };
+            plans.push(plan);
+        }
+        self.assemble(plans).map(Some)
+    }
+
+    /// Puts components' plans together, with the digests of what they were made from.
+    pub fn assemble(&self, components: Vec<ComponentPlan>) -> Result<Plan> {
+        let reserve = self.workload.reserve.total();
+        Ok(Plan {
+            format: PLAN_FORMAT.to_owned(),
+            model: self.manifest.model.clone(),
+            digests: Digests {
+                manifest: digest(&self.manifest.to_yaml()?),
+                device: digest(&self.device.to_yaml()?),
+                workload: digest(&self.workload.to_yaml()?),
+            },
+            granularity: Granularity::Block,
+            budget: Budget {
+                vram: self.vram,
+                reserve,
+                weights: self.vram.saturating_sub(reserve),
+            },
+            components,
+            device: self.device.clone(),
+        })
+    }
+}
