@@ -25,6 +25,8 @@ pub enum Origin {
     Simulated,
     /// From a device.
     Measured,
+    /// From the user's own file, which does not say how it got it.
+    Given,
 }
 
 impl std::fmt::Display for Origin {
@@ -34,6 +36,7 @@ impl std::fmt::Display for Origin {
             Self::Estimated => "estimated",
             Self::Simulated => "simulated",
             Self::Measured => "measured",
+            Self::Given => "given",
         })
     }
 }

@@ -9,6 +9,12 @@
 //! ```
 
 pub mod builtin;
+mod cost;
+mod family;
+mod flops;
+mod given;
 mod spec;
+mod tokens;
 
+pub use cost::{ComponentCosts, UseCost, costs};
 pub use spec::{Passes, Reserve, WORKLOAD_FORMAT, Workload};
