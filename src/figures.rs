@@ -15,6 +15,8 @@ pub enum Origin {
     Datasheet,
     /// From a formula over datasheet figures.
     Estimated,
+    /// Stated by the user, in a workload file say.
+    Given,
     /// From the simulator.
     Simulated,
     /// From a device.
@@ -26,6 +28,7 @@ impl std::fmt::Display for Origin {
         f.pad(match self {
             Self::Datasheet => "datasheet",
             Self::Estimated => "estimated",
+            Self::Given => "given",
             Self::Simulated => "simulated",
             Self::Measured => "measured",
         })

@@ -15,6 +15,7 @@
 pub mod builtin;
 mod dtype;
 pub mod graph;
+mod main_component;
 mod manifest;
 
 pub use dtype::Dtype;

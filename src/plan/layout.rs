@@ -205,11 +205,7 @@ const CONTENTION_ROUNDS: u32 = 8;
 
 /// What executing the plan will cost. Exact for the model of [`timing`]; with contention the slowdown is spread
 /// evenly over all uses, which is an approximation.
-pub fn predict(
-    plan: &ComponentPlan,
-    device: &DeviceSpec,
-    reserve: Bytes,
-) -> Result<Prediction> {
+pub fn predict(plan: &ComponentPlan, device: &DeviceSpec, reserve: Bytes) -> Result<Prediction> {
     let mut schedule = Schedule::of(plan, device)?;
     let mut unrolled = timing::unroll(&schedule, plan.passes);
     let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();

@@ -53,7 +53,7 @@ impl Request {
     ///
     /// Of several that do not fit, the answer is for the one that needs most.
     pub fn prepare(&self) -> Result<Vec<Prepared>> {
-        let main = &self.manifest.main_component().name;
+        let main = self.manifest.main_component().map(|main| main.name.as_str());
         let (weights, below) = match self.weights() {
             Ok(weights) => (weights, Bytes::ZERO),
             Err(below) => (Bytes::ZERO, below),
@@ -70,7 +70,7 @@ impl Request {
                         name: name.clone(),
                         root: component.root.bytes(),
                         instance,
-                        passes: self.workload.passes_of(name, name == main),
+                        passes: self.workload.passes_of(name, Some(name.as_str()) == main),
                         reserve: self.workload.reserve.total(),
                     };
                     let total = component.total_bytes(&self.manifest);
@@ -125,11 +125,7 @@ impl Request {
                 workload: digest(&self.workload.to_yaml()?),
             },
             granularity: Granularity::Block,
-            budget: Budget {
-                vram: self.vram,
-                reserve,
-                weights: self.vram.saturating_sub(reserve),
-            },
+            budget: Budget { vram: self.vram, reserve, weights: self.vram.saturating_sub(reserve) },
             components,
             device: self.device.clone(),
         })

@@ -34,12 +34,28 @@ pub enum Geometry {
 
 /// Name, geometry and meaning of every policy.
 pub const POLICIES: &[(&str, Geometry, &str)] = &[
-    ("hybrid", Geometry::Hybrid, "vramplan's own: which blocks stay and how many slots, chosen by exact evaluation"),
+    (
+        "hybrid",
+        Geometry::Hybrid,
+        "vramplan's own: which blocks stay and how many slots, chosen by exact evaluation",
+    ),
     ("resident", Geometry::Resident, "everything stays: the fastest there is, where it fits"),
     ("streamed", Geometry::Streamed, "no block stays; slots=N (best of 1 to 3)"),
-    ("leading", Geometry::Leading, "the first r blocks stay; r=N (most that fit), slots=N (best of 1 to 3)"),
-    ("trailing", Geometry::Trailing, "the last r blocks stay; r=N (most that fit), slots=N (best of 1 to 3)"),
-    ("spread", Geometry::Spread, "r blocks stay, streamed ones evenly spaced; r=N (most that fit), slots=N (best of 1 to 3)"),
+    (
+        "leading",
+        Geometry::Leading,
+        "the first r blocks stay; r=N (most that fit), slots=N (best of 1 to 3)",
+    ),
+    (
+        "trailing",
+        Geometry::Trailing,
+        "the last r blocks stay; r=N (most that fit), slots=N (best of 1 to 3)",
+    ),
+    (
+        "spread",
+        Geometry::Spread,
+        "r blocks stay, streamed ones evenly spaced; r=N (most that fit), slots=N (best of 1 to 3)",
+    ),
 ];
 
 /// A geometry, and those of its parameters that are given.
@@ -86,7 +102,8 @@ impl Policy {
     fn set(&mut self, parameter: &str) -> Result<()> {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let number: Option<u32> = value.parse().ok();
-        let fits = matches!(self.geometry, Geometry::Leading | Geometry::Trailing | Geometry::Spread);
+        let fits =
+            matches!(self.geometry, Geometry::Leading | Geometry::Trailing | Geometry::Spread);
         match (key, number) {
             ("r", Some(count)) if fits => self.resident = Some(count as usize),
             ("slots", Some(count @ 1..=64)) if fits || self.geometry == Geometry::Streamed => {

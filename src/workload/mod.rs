@@ -9,18 +9,12 @@
 //! ```
 
 pub mod builtin;
+mod cost;
+mod family;
+mod flops;
+mod given;
 mod spec;
+mod tokens;
 
+pub use cost::{ComponentCosts, UseCost, costs};
 pub use spec::{Passes, Reserve, WORKLOAD_FORMAT, Workload};
-
-pub struct UseCost {
-    pub flops: u64,
-    pub time: crate::units::Nanos,
-    pub origin: crate::figures::Origin,
-}
-pub struct ComponentCosts {
-    pub root: UseCost,
-    pub blocks: Vec<UseCost>,
-    pub tokens: std::collections::BTreeMap<String, u64>,
-    pub warnings: Vec<String>,
-}

@@ -1,0 +1,137 @@
+//! Turns tensors and the tokens that pass through them into operations.
+//!
+//! ```text
+//! product       [out, in]           2 · out · in · tokens(weight)
+//! convolution   [out, in, d, h, w]  2 · out · in · d · h · w · positions of the result
+//! attention     at its query weight 4 · queries · keys · width            scores and weighted sum, no mask
+//! experts       e of n used         the share e / n of the above, rounded up
+//! ```
+//!
+//! A multiply-add counts as two. Norms, activations, softmax and biases are left out: they are bound by memory, and
+//! below one per cent of the operations. All counts are per sample; the batch multiplies them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::family::{Attention, Family, Stream, Width};
+use super::tokens::Tokens;
+use crate::model::{Dtype, TensorSpec};
+
+/// What one use of some weights costs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Work {
+    /// Operations by the element type that they run in; saturating.
+    pub flops: BTreeMap<Dtype, u128>,
+    /// Bytes of the weights that are multiplied.
+    pub bytes: u64,
+    /// Bytes of experts that the tokens are too few to reach; part of `bytes`.
+    pub idle_bytes: u64,
+    /// Elements alive at the widest place: the largest `2 · (in + out) · tokens` of a weight.
+    pub live: u128,
+    /// Whether experts were met whose used share is not known.
+    pub unknown_experts: bool,
+}
+
+/// The work of tensors whose names begin with `prefix` inside their component.
+pub(super) fn work(family: &Family, tokens: &Tokens, prefix: &str, tensors: &[TensorSpec]) -> Work {
+    let experts = separate_experts(tensors);
+    let mut work = Work::default();
+    for tensor in tensors {
+        let name = format!("{prefix}{}", tensor.name());
+        let Some((out, inner)) = factors(tensor.shape()) else { continue };
+        let stream = family.stream(&name);
+        let seen = tokens.of(stream, &name);
+        if seen == 0 {
+            continue;
+        }
+        let mut flops = product(&[2, out, inner, u128::from(seen)]);
+        let bytes = tensor.bytes().unwrap_or_default().get();
+        if let Some(all) = expert_count(tensor, &name, experts) {
+            let used = family.experts_used.unwrap_or(all).min(all).max(1);
+            work.unknown_experts |= family.experts_used.is_none();
+            flops = product(&[flops, u128::from(used)]).div_ceil(u128::from(all));
+            let reached = seen.saturating_mul(used).min(all);
+            let idle = bytes.saturating_sub(share(bytes, reached, all));
+            work.idle_bytes = work.idle_bytes.saturating_add(idle);
+        }
+        add(&mut work.flops, tensor.dtype(), flops);
+        work.bytes = work.bytes.saturating_add(bytes);
+        if stream != Stream::One {
+            let outer = u128::from(tensor.shape().first().copied().unwrap_or(1));
+            let channels = u128::from(tensor.shape().get(1).copied().unwrap_or(1));
+            work.live = work.live.max(product(&[2, outer + channels, u128::from(seen)]));
+        }
+        if let Some(attention) = family.attention(&name) {
+            let flops = attended(attention, tokens, &name, tensor.shape());
+            add(&mut work.flops, attention_dtype(tensor.dtype()), flops);
+        }
+    }
+    work
+}
+
+impl Work {
+    /// All operations; saturating.
+    pub fn total(&self) -> u128 {
+        self.flops.values().fold(0, |sum, &flops| sum.saturating_add(flops))
+    }
+}
+
+/// Outer dimension and the product of the rest; `None` for what is no matrix: fewer than two dimensions above 1.
+fn factors(shape: &[u64]) -> Option<(u128, u128)> {
+    if shape.iter().filter(|&&dim| dim > 1).count() < 2 {
+        return None;
+    }
+    let (&out, rest) = shape.split_first()?;
+    Some((u128::from(out), rest.iter().fold(1, |all, &dim| all * u128::from(dim))))
+}
+
+/// A tensor has fewer than 2⁶⁴ elements and tokens stay below 2⁶⁴, so this saturates only on hostile sizes.
+fn product(factors: &[u128]) -> u128 {
+    factors.iter().fold(1u128, |all, &factor| all.saturating_mul(factor))
+}
+
+fn add(flops: &mut BTreeMap<Dtype, u128>, dtype: Dtype, more: u128) {
+    let sum = flops.entry(dtype).or_default();
+    *sum = sum.saturating_add(more);
+}
+
+/// Attention runs in 16 bits unless the weights are single precision; no engine does it in 8 bits by default.
+fn attention_dtype(weights: Dtype) -> Dtype {
+    if weights == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 }
+}
+
+fn attended(attention: &Attention, tokens: &Tokens, name: &str, shape: &[u64]) -> u128 {
+    let outer = shape.first().copied().unwrap_or(0);
+    let width = match attention.width {
+        Width::Output => outer,
+        Width::Input => shape.get(1).copied().unwrap_or(0),
+        Width::OutputThird => outer / 3,
+    };
+    let queries = tokens.of(attention.queries, name);
+    let keys = tokens.of(attention.keys, name);
+    product(&[4, u128::from(queries), u128::from(keys), u128::from(width)])
+}
+
+const EXPERT: &str = "experts.";
+
+/// How many experts stand side by side as tensors of their own (`experts.3.w1.weight`).
+fn separate_experts(tensors: &[TensorSpec]) -> u64 {
+    let index = |tensor: &TensorSpec| {
+        let name = tensor.name();
+        let rest = &name[name.find(EXPERT)? + EXPERT.len()..];
+        rest.split('.').next()?.parse::<u64>().ok()
+    };
+    tensors.iter().filter_map(index).collect::<BTreeSet<_>>().len() as u64
+}
+
+/// The number of experts among which an expert's weight is one, or which are stacked in it (GGUF `_exps`).
+fn expert_count(tensor: &TensorSpec, name: &str, separate: u64) -> Option<u64> {
+    if name.contains("_exps.") {
+        return tensor.shape().first().copied();
+    }
+    (separate > 0 && name.contains(EXPERT) && !name.contains("shared_expert")).then_some(separate)
+}
+
+fn share(bytes: u64, part: u64, whole: u64) -> u64 {
+    let share = (u128::from(bytes) * u128::from(part)).div_ceil(u128::from(whole.max(1)));
+    u64::try_from(share).unwrap_or(bytes)
+}
