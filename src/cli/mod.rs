@@ -14,6 +14,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+mod check;
+mod compare;
+mod inputs;
+mod lists;
+mod plan;
+mod run;
+mod study;
+mod sweep;
+mod verdict;
 pub use files::{read_text, write_file};
 pub use terminal::{Format, Terminal};
 

@@ -1,0 +1,206 @@
+//! Turns what a user names (a model, a device, a budget, a workload) into the request that is planned.
+
+use std::path::{Path, PathBuf};
+
+use super::{Terminal, files};
+use crate::device::{self, DeviceSpec};
+use crate::error::{Error, Result, nearest};
+use crate::model::{self, Component, Manifest};
+use crate::plan::Request;
+use crate::units::Bytes;
+use crate::workload::{self, Overrides, Reserve, Workload};
+
+/// What most commands take: a model, a device, a budget, and changes to the model's default workload.
+#[derive(clap::Args, Clone)]
+pub struct RequestArgs {
+    /// A built-in model (see `vramplan models`), a manifest file, or a checkpoint.
+    pub model: String,
+    /// A built-in device (see `vramplan devices`) or a device file.
+    #[arg(long)]
+    pub device: String,
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// The workload and the components it is for.
+#[derive(clap::Args, Clone, Default)]
+pub struct Selection {
+    /// A component to plan, in order of use; repeatable. The denoiser or language model by default.
+    #[arg(long, value_name = "NAME")]
+    pub component: Vec<String>,
+    /// A workload file instead of the model's default.
+    #[arg(long, value_name = "FILE")]
+    pub workload: Option<PathBuf>,
+    /// Denoising steps or decoded tokens.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub passes: Option<u32>,
+    /// Pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub height: Option<u64>,
+    /// Pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub width: Option<u64>,
+    /// Frames of a video.
+    #[arg(long, value_name = "N")]
+    pub frames: Option<u64>,
+    /// Tokens of the prompt.
+    #[arg(long, value_name = "N")]
+    pub text_tokens: Option<u64>,
+    /// Tokens of the main stream, instead of what height, width and frames give.
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<u64>,
+    /// Samples computed at once.
+    #[arg(long, value_name = "N")]
+    pub batch: Option<u64>,
+    /// VRAM that is not for weights, all of it; by default an estimate that grows with the tokens.
+    #[arg(long, value_name = "SIZE")]
+    pub reserve: Option<Bytes>,
+}
+
+/// A request without its budget.
+pub struct Prepared {
+    request: Request,
+}
+
+impl Prepared {
+    /// The request under this budget.
+    pub fn under(&self, vram: Bytes) -> Request {
+        Request { vram, ..self.request.clone() }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &DeviceSpec {
+        &self.request.device
+    }
+}
+
+impl RequestArgs {
+    /// Loads everything but the budget; remarks go to the terminal.
+    pub fn load(&self, terminal: &mut Terminal) -> Result<Prepared> {
+        let manifest = load_model(&self.model, terminal)?;
+        let device = load_device(&self.device)?;
+        let components = self.selection.components(&manifest)?;
+        let workload = self.selection.workload(&manifest, &components)?;
+        let components = components.into_iter().map(|component| component.name.clone()).collect();
+        let vram = device.vram;
+        Ok(Prepared { request: Request { manifest, components, workload, device, vram } })
+    }
+
+    /// Loads everything under one budget.
+    pub fn load_under(&self, vram: Bytes, terminal: &mut Terminal) -> Result<Request> {
+        let prepared = self.load(terminal)?;
+        warn_above(vram, prepared.device(), terminal);
+        Ok(prepared.under(vram))
+    }
+}
+
+/// A budget above the card's memory is taken at its word, but not in silence.
+fn warn_above(vram: Bytes, device: &DeviceSpec, terminal: &mut Terminal) {
+    if vram > device.vram {
+        let (asked, there) = (vram.human(), device.vram.human());
+        terminal.warn(&format!("--vram {asked} is more than the {there} of {}", device.name));
+    }
+}
+
+impl Selection {
+    fn components<'a>(&self, manifest: &'a Manifest) -> Result<Vec<&'a Component>> {
+        if self.component.is_empty() {
+            let none = || Error::usage(format!("{} has no component", manifest.model));
+            return Ok(vec![manifest.main_component().ok_or_else(none)?]);
+        }
+        let names = || manifest.components.iter().map(|component| component.name.as_str());
+        let mut chosen: Vec<&Component> = Vec::new();
+        for name in &self.component {
+            let component = manifest.component(name).ok_or_else(|| {
+                unknown("component", name, &format!("{} has", manifest.model), names())
+            })?;
+            if chosen.iter().any(|known| known.name == component.name) {
+                return Err(Error::usage(format!("--component {name} is given twice")));
+            }
+            chosen.push(component);
+        }
+        Ok(chosen)
+    }
+
+    fn workload(&self, manifest: &Manifest, components: &[&Component]) -> Result<Workload> {
+        let workload = match &self.workload {
+            Some(path) => {
+                Workload::from_yaml(&path.display().to_string(), &files::read_text(path)?)?
+            }
+            None => match workload::builtin::load(&manifest.model) {
+                Some(workload) => workload?,
+                None => workload::default_for(manifest),
+            },
+        };
+        let reserve = self.reserve.map(|activations| Reserve { activations, ..Reserve::default() });
+        let overrides = Overrides {
+            passes: self.passes,
+            height: self.height,
+            width: self.width,
+            frames: self.frames,
+            text_tokens: self.text_tokens,
+            tokens: self.tokens,
+            batch: self.batch,
+            reserve,
+        };
+        match components.first() {
+            Some(component) => workload.with_overrides(&overrides, manifest, component),
+            None => Ok(workload),
+        }
+    }
+}
+
+/// An error for a name that does not exist, with what does and the nearest of it.
+pub fn unknown<'a>(
+    what: &str,
+    name: &str,
+    there: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Error {
+    let list: Vec<&str> = known.clone().collect();
+    Error::Usage {
+        message: format!("unknown {what} {name:?}; {there} {}", list.join(", ")),
+        hint: nearest(name, known).map(|name| format!("did you mean {name}?")),
+    }
+}
+
+/// A built-in model, a manifest file, or a checkpoint.
+pub fn load_model(name: &str, terminal: &mut Terminal) -> Result<Manifest> {
+    if let Some(manifest) = model::builtin::load(name) {
+        return manifest;
+    }
+    let path = Path::new(name);
+    let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
+    if is_yaml {
+        return Manifest::from_yaml(name, &files::read_text(path)?);
+    }
+    if path.exists() || name.contains(std::path::MAIN_SEPARATOR) {
+        return super::scan::manifest_of(path, terminal);
+    }
+    let there = "no such file, and built in are";
+    Err(unknown("model", name, there, model::builtin::names().collect::<Vec<_>>().into_iter()))
+}
+
+/// A built-in device or a device file.
+pub fn load_device(name: &str) -> Result<DeviceSpec> {
+    if let Some(device) = device::builtin::load(name) {
+        return device;
+    }
+    let path = Path::new(name);
+    let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
+    if is_yaml || path.exists() {
+        return DeviceSpec::from_yaml(name, &files::read_text(path)?);
+    }
+    let there = "no such file, and built in are";
+    Err(unknown("device", name, there, device::builtin::names().collect::<Vec<_>>().into_iter()))
+}
+
+/// Reads a budget: a size, or a share of the card such as `90%`.
+pub fn budget(text: &str, device: &DeviceSpec) -> Result<Bytes> {
+    if let Some(share) = text.strip_suffix('%') {
+        let share: crate::units::Fraction =
+            format!("{share}%").parse().map_err(|e| Error::usage(format!("--vram: {e}")))?;
+        return Ok(Bytes::new(share.share_of(device.vram.get())));
+    }
+    text.parse().map_err(|e| Error::usage(format!("--vram: {e}, or a share of the card such as 90%")))
+}

@@ -1,0 +1,142 @@
+//! The `plan` command: a model, a device and a budget become a plan.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::inputs::{RequestArgs, budget};
+use super::verdict;
+use super::{Format, Terminal, files};
+use crate::error::{Error, Result};
+use crate::plan::{ComponentPlan, Plan, ROOT, Request};
+
+/// Plan what stays in VRAM and what streams.
+///
+/// Reads the model's manifest, estimates the compute time of every block, chooses which blocks stay, and states
+/// the pass time, the VRAM peak, and a time that no schedule can beat. Exits with 4 when the budget is too small,
+/// naming the smallest that works.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  vramplan plan flux1-dev --device rtx-4090 --vram 12GiB -o plan.yaml")]
+pub struct Args {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// VRAM to plan for: a size such as 12GiB, or a share of the card such as 90%.
+    #[arg(long, value_name = "SIZE")]
+    vram: String,
+    /// The finest unit that may be resident in part. This version plans whole blocks either way.
+    #[arg(long, value_enum)]
+    granularity: Option<GranularityArg>,
+    /// Where to write the plan; `-` for standard output.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum GranularityArg {
+    /// Blocks stay or stream whole.
+    Block,
+    /// Some tensors of a block may stay while the others stream.
+    Tensor,
+}
+
+pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    if args.granularity == Some(GranularityArg::Tensor) {
+        terminal.warn("this version plans whole blocks; the plan says granularity: block");
+    }
+    let prepared = args.request.load(terminal)?;
+    let vram = budget(&args.vram, prepared.device())?;
+    let request = args.request.load_under(vram, &mut Terminal::silent())?;
+    let plan = match plan(&request, terminal) {
+        Err(Error::Infeasible(answer)) => {
+            if terminal.format() == Format::Json {
+                terminal.answer(&Refusal { feasible: false, answer: &answer }, "")?;
+            }
+            return Err(Error::Infeasible(answer));
+        }
+        other => other?,
+    };
+    let yaml = plan.to_yaml()?;
+    let mut text = verdict::plan(&plan, &request)?;
+    match &args.output {
+        Some(path) if path.as_os_str() == "-" => return terminal.raw(yaml.as_bytes()),
+        Some(path) => {
+            files::write_file(path, yaml.as_bytes())?;
+            text.push_str(&format!("\nplan written to {}\n", path.display()));
+        }
+        None => text.push_str("\nadd -o plan.yaml to write the plan\n"),
+    }
+    terminal.answer(&answer(&plan, &request)?, &text)
+}
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    feasible: bool,
+    #[serde(flatten)]
+    answer: &'a crate::error::Infeasible,
+}
+
+/// Plans, and passes on what had to be assumed.
+pub fn plan(request: &Request, terminal: &mut Terminal) -> Result<Plan> {
+    for prepared in request.prepare()? {
+        for warning in &prepared.costs.warnings {
+            terminal.warn(&format!("{}: {warning}", prepared.input.name));
+        }
+    }
+    request.plan()
+}
+
+/// The JSON answer.
+pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
+    let prepared = request.prepare()?;
+    let components: Vec<Value> = plan
+        .components
+        .iter()
+        .zip(&prepared)
+        .map(|(component, prepared)| component_answer(component, prepared.costs.flops_per_pass()))
+        .collect();
+    let peak = plan.components.iter().map(|c| c.prediction.peak).max().unwrap_or_default();
+    Ok(json!({
+        "feasible": true,
+        "model": plan.model,
+        "device": plan.device.name,
+        "granularity": plan.granularity,
+        "origin": "estimated",
+        "components": components,
+        "budget_bytes": plan.budget.vram.get(),
+        "weights_budget_bytes": plan.budget.weights.get(),
+        "reserve_bytes": plan.budget.reserve.get(),
+        "peak_bytes": peak.get(),
+    }))
+}
+
+fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
+    let blocks = plan.blocks.iter().filter(|block| block.block != ROOT);
+    let resident: Vec<String> = blocks
+        .filter(|block| block.is_resident())
+        .map(|block| format!("{}.{}", plan.name, block.block))
+        .collect();
+    json!({
+        "name": plan.name,
+        "policy": plan.policy,
+        "resident": resident,
+        "passes": plan.passes,
+        "pass_ns": plan.prediction.pass.get(),
+        "first_pass_ns": plan.prediction.first_pass.get(),
+        "makespan_ns": plan.prediction.makespan.get(),
+        "stall_ns": plan.prediction.stall.get(),
+        "overlap": plan.prediction.overlap,
+        "peak_bytes": plan.prediction.peak.get(),
+        "slab_bytes": plan.slab.bytes.get(),
+        "lower_bound_ns": plan.bound.granularity.get(),
+        "any_schedule_bound_ns": plan.bound.any_schedule.get(),
+        "compute_bound_ns": plan.bound.compute.get(),
+        "gap": plan.bound.gap,
+        "bytes_per_pass": plan.prediction.bytes_per_pass.get(),
+        "flops_per_pass": flops_per_pass,
+        "window_bytes": plan.window.bytes.get(),
+        "slots": plan.window.slots,
+        "prefetch": plan.prefetch,
+    })
+}

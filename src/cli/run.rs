@@ -1,0 +1,124 @@
+//! The `run` command: a plan is executed by a backend, and what happened becomes a profile.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::{Terminal, check, files};
+use crate::backend::sim::Sim;
+use crate::backend::{self, Backend};
+use crate::digest::digest;
+use crate::error::Result;
+use crate::figures::Origin;
+use crate::plan::{Plan, predict};
+use crate::profile::{self, ComponentHeader, Header, Profile};
+use crate::program::Program;
+use crate::units::Fraction;
+
+/// Execute a plan and record a profile.
+///
+/// The simulator is the default and needs nothing; it reproduces the plan's prediction to the nanosecond unless
+/// contention or jitter is simulated. The plan is checked before it runs.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  vramplan run plan.yaml -o run.json.gz")]
+pub struct Args {
+    /// The plan file.
+    plan: PathBuf,
+    /// What executes it.
+    #[arg(long, value_enum, default_value_t = BackendArg::Sim)]
+    backend: BackendArg,
+    /// Passes of every component, instead of the plan's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    passes: Option<u32>,
+    /// Seed of simulated jitter.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Largest deviation of simulated durations, such as 5%, instead of the device's.
+    #[arg(long, value_name = "SHARE")]
+    jitter: Option<Fraction>,
+    /// Where to write the profile: .json or .json.gz.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BackendArg {
+    /// Deterministic discrete-event simulation.
+    Sim,
+    /// Real copies on a GPU.
+    Cuda,
+}
+
+pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    let file = args.plan.display().to_string();
+    let mut plan = Plan::from_yaml(&file, &files::read_text(&args.plan)?)?;
+    if args.backend == BackendArg::Cuda {
+        return Err(backend::cuda::unavailable());
+    }
+    if let Some(passes) = args.passes {
+        with_passes(&mut plan, passes)?;
+    }
+    let (program, _) = check::verified(&file, &plan)?;
+    let sim = Sim {
+        contention: plan.device.contention,
+        jitter: args.jitter.unwrap_or(plan.device.jitter),
+        seed: args.seed,
+    };
+    let (profile, outcome) = simulate(&plan, &program, sim)?;
+    if let Some(path) = &args.output {
+        write_profile(path, &profile)?;
+    }
+    outcome?;
+    let mut text = super::report::figures(&profile);
+    if let Some(path) = &args.output {
+        text.push_str(&format!("\nprofile written to {}\n", path.display()));
+    }
+    terminal.answer(&profile::summary(&profile), &text)
+}
+
+/// Runs a program in the simulator.
+pub fn simulate(plan: &Plan, program: &Program, sim: Sim) -> Result<(Profile, Result<()>)> {
+    Ok(backend::record(&sim, program, header(plan, program, &sim)?))
+}
+
+/// Writes a profile, compressed where the name says so.
+pub fn write_profile(path: &Path, profile: &Profile) -> Result<()> {
+    let gzip = path.extension().is_some_and(|extension| extension == "gz");
+    files::write_file(path, &profile::to_json(profile, gzip)?)
+}
+
+/// The plan for another number of passes; predictions follow.
+fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
+    for component in &mut plan.components {
+        component.passes = passes;
+        component.prediction = predict(component, &plan.device, plan.budget.reserve)?;
+    }
+    Ok(())
+}
+
+fn header(plan: &Plan, program: &Program, sim: &Sim) -> Result<Header> {
+    let components = plan.components.iter().map(|component| ComponentHeader {
+        name: component.name.clone(),
+        passes: component.passes,
+        blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
+        bytes: component.blocks.iter().map(|block| block.bytes).collect(),
+        prediction: Some(component.prediction),
+        bound: Some(component.bound.clone()),
+    });
+    Ok(Header {
+        model: plan.model.clone(),
+        plan_digest: digest(&plan.to_yaml()?),
+        backend: sim.name().to_owned(),
+        device: plan.device.name.clone(),
+        origin: Origin::Simulated,
+        clock: "simulated".to_owned(),
+        seed: sim.seed,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        complete: false,
+        budget: plan.budget.vram,
+        reserve: plan.budget.reserve,
+        slab: program.slab,
+        window: plan.components.iter().map(|c| c.window.bytes).max().unwrap_or_default(),
+        components: components.collect(),
+    })
+}
