@@ -8,13 +8,17 @@
 //!        time per use  = max(FLOPs ÷ (peak × efficiency), bytes ÷ memory rate)      … unless given or measured
 //! ```
 
+mod activations;
 pub mod builtin;
 mod cost;
+mod defaults;
 mod family;
 mod flops;
 mod given;
 mod spec;
 mod tokens;
 
+pub use activations::{FIXED as FIXED_ACTIVATIONS, activations_estimate};
 pub use cost::{ComponentCosts, UseCost, costs};
+pub use defaults::{Overrides, default_for};
 pub use spec::{Passes, Reserve, WORKLOAD_FORMAT, Workload};

@@ -118,7 +118,7 @@ pub(super) static FAMILIES: &[Family] = &[
         classes: &["ZImageTransformer2DModel", "lumina2"],
         grid: IMAGE,
         text: 256,
-        passes: 9,
+        passes: 8,
         weights: &[
             ("*adaLN_modulation*", One),
             ("t_embedder.*", One),
