@@ -78,7 +78,8 @@ pub fn parameters_of(plan: &Plan) -> String {
     parameters.collect::<Vec<_>>().join(" | ")
 }
 
-fn answer(rows: &[Row]) -> Value {
+/// The JSON answer.
+pub fn answer(rows: &[Row]) -> Value {
     let bound = rows.iter().filter_map(|row| row.plan.as_ref()).map(bound_of).next();
     let policies: Vec<Value> = rows
         .iter()

@@ -17,6 +17,7 @@ use crate::error::Result;
 mod check;
 mod compare;
 mod inputs;
+mod later;
 mod lists;
 mod plan;
 mod run;
@@ -39,7 +40,20 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Scan(scan::Args),
+    Probe(later::ProbeArgs),
+    Plan(plan::Args),
+    Check(check::Args),
+    Run(run::Args),
     Report(report::Args),
+    Compare(compare::Args),
+    Sweep(sweep::Args),
+    Trace(later::TraceArgs),
+    Study(study::Args),
+    Models(lists::ModelsArgs),
+    Devices(lists::DevicesArgs),
+    Policies(lists::PoliciesArgs),
+    Schema(lists::SchemaArgs),
+    Completions(lists::CompletionsArgs),
 }
 
 /// Runs the program with these arguments and gives its exit code.
@@ -64,6 +78,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
     match command {
         Command::Scan(args) => scan::run(args, terminal),
+        Command::Probe(args) => later::probe(args),
+        Command::Plan(args) => plan::run(args, terminal),
+        Command::Check(args) => check::run(args, terminal),
+        Command::Run(args) => run::run(args, terminal),
         Command::Report(args) => report::run(args, terminal),
+        Command::Compare(args) => compare::run(args, terminal),
+        Command::Sweep(args) => sweep::run(args, terminal),
+        Command::Trace(args) => later::trace(args),
+        Command::Study(args) => study::run(args, terminal),
+        Command::Models(args) => lists::models(args, terminal),
+        Command::Devices(args) => lists::devices(args, terminal),
+        Command::Policies(args) => lists::policies(args, terminal),
+        Command::Schema(args) => lists::schema(args, terminal),
+        Command::Completions(args) => lists::completions(args, terminal),
     }
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::inputs::{RequestArgs, budget};
 use super::verdict;
 use super::{Format, Terminal, files};
-use crate::error::{Error, Result};
-use crate::plan::{ComponentPlan, Plan, ROOT, Request};
+use crate::error::{Error, Infeasible, Result};
+use crate::plan::{ComponentPlan, Plan, Prepared, ROOT, Request};
 
 /// Plan what stays in VRAM and what streams.
 ///
@@ -48,15 +48,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let prepared = args.request.load(terminal)?;
     let vram = budget(&args.vram, prepared.device())?;
     let request = args.request.load_under(vram, &mut Terminal::silent())?;
-    let plan = match plan(&request, terminal) {
-        Err(Error::Infeasible(answer)) => {
-            if terminal.format() == Format::Json {
-                terminal.answer(&Refusal { feasible: false, answer: &answer }, "")?;
-            }
-            return Err(Error::Infeasible(answer));
-        }
-        other => other?,
-    };
+    let plan = plan_or_refuse(&request, terminal)?;
     let yaml = plan.to_yaml()?;
     let mut text = verdict::plan(&plan, &request)?;
     match &args.output {
@@ -74,17 +66,29 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
 struct Refusal<'a> {
     feasible: bool,
     #[serde(flatten)]
-    answer: &'a crate::error::Infeasible,
+    answer: &'a Infeasible,
 }
 
-/// Plans, and passes on what had to be assumed.
-pub fn plan(request: &Request, terminal: &mut Terminal) -> Result<Plan> {
-    for prepared in request.prepare()? {
-        for warning in &prepared.costs.warnings {
-            terminal.warn(&format!("{}: {warning}", prepared.input.name));
+/// Plans, and passes on what had to be assumed. A budget that is too small is an answer, in JSON too.
+pub fn plan_or_refuse(request: &Request, terminal: &mut Terminal) -> Result<Plan> {
+    let refused = |answer: &Infeasible, terminal: &mut Terminal| match terminal.format() {
+        Format::Json => terminal.answer(&Refusal { feasible: false, answer }, ""),
+        Format::Text => Ok(()),
+    };
+    let planned = request.prepare().and_then(|prepared| {
+        for (name, warning) in prepared.iter().flat_map(warnings) {
+            terminal.warn(&format!("{name}: {warning}"));
         }
+        request.plan()
+    });
+    if let Err(Error::Infeasible(answer)) = &planned {
+        refused(answer, terminal)?;
     }
-    request.plan()
+    planned
+}
+
+fn warnings(prepared: &Prepared) -> impl Iterator<Item = (&str, &String)> {
+    prepared.costs.warnings.iter().map(|warning| (prepared.input.name.as_str(), warning))
 }
 
 /// The JSON answer.

@@ -127,7 +127,8 @@ fn point(prepared: &Prepared, policies: &[Policy], vram: Bytes) -> Result<Point>
     }
 }
 
-fn answer(policies: &[Policy], points: &[Point]) -> Value {
+/// The JSON answer.
+pub fn answer(policies: &[Policy], points: &[Point]) -> Value {
     let points: Vec<Value> = points
         .iter()
         .map(|point| {

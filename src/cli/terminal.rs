@@ -20,12 +20,18 @@ pub enum Format {
 /// Where answers, remarks and progress go.
 pub struct Terminal {
     format: Format,
+    silent: bool,
 }
 
 impl Terminal {
     /// A terminal that answers in this format.
     pub fn new(format: Format) -> Self {
-        Self { format }
+        Self { format, silent: false }
+    }
+
+    /// A terminal that passes no remarks on; for what has been remarked on already.
+    pub fn silent() -> Self {
+        Self { format: Format::Text, silent: true }
     }
 
     /// The format asked for.
@@ -61,7 +67,9 @@ impl Terminal {
 
     /// Prints a warning to stderr.
     pub fn warn(&mut self, message: &str) {
-        let _ = writeln!(std::io::stderr(), "warning: {message}");
+        if !self.silent {
+            let _ = writeln!(std::io::stderr(), "warning: {message}");
+        }
     }
 
     /// Prints an error and its hint to stderr.

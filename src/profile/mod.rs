@@ -8,8 +8,21 @@
 //!
 //! Times are nanoseconds since the start of the run. Spans are sorted by start, then lane.
 
+mod check;
+mod csv;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod intervals;
+mod io;
+mod metrics;
 mod spec;
+mod stalls;
 
 pub use crate::figures::{Bound, Prediction};
 pub use crate::lane::OpKind;
+pub use csv::spans_csv;
+pub use intervals::Intervals;
+pub use io::{MAX_PROFILE, read, write, write_gz};
+pub use metrics::{ComponentSummary, LaneSummary, Ledger, Summary, busy, extent, summary};
 pub use spec::{ComponentHeader, Header, PROFILE_FORMAT, Profile, Span, VramSample, WaitedFor};
+pub use stalls::{BlockStalls, Cause, Stall, best_rate, by_block, by_cause, rate, stalls};

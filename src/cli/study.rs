@@ -1,0 +1,184 @@
+//! The `study` command: plan, check, run, compare, sweep and report in one go.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::compare::{self, Row, bound_of, parameters_of, pass_of};
+use super::inputs::{RequestArgs, budget};
+use super::sweep::{self, Point};
+use super::{Format, Terminal, check, files, plan as plan_command, run as run_command, verdict};
+use crate::backend::sim::Sim;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Policy, Request};
+use crate::profile;
+use crate::report::{self, BoundPoint, Extras, PolicyRow, SweepRow};
+use crate::units::{Bytes, Nanos};
+
+/// Budgets that the sweep of a study has.
+const BUDGETS: u64 = 24;
+
+/// Plan, check, run, compare, sweep and report in one go.
+///
+/// Ends with a one-screen verdict: what fits, what to set, what it costs, the bound, the gap. Writes the plan, the
+/// profile, the figures and a report that opens in a browser.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  vramplan study flux1-dev --device rtx-4090 --vram 12GiB")]
+pub struct Args {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// VRAM to plan for: a size such as 12GiB, or a share of the card such as 90%.
+    #[arg(long, value_name = "SIZE")]
+    vram: String,
+    /// The folder for everything; MODEL-DEVICE-VRAM by default.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    let prepared = args.request.load(terminal)?;
+    let vram = budget(&args.vram, prepared.device())?;
+    let request = args.request.load_under(vram, &mut Terminal::silent())?;
+    let plan = plan_command::plan_or_refuse(&request, terminal)?;
+    let (program, proof) = check::verified("the plan just made", &plan)?;
+    let sim = Sim { contention: plan.device.contention, jitter: plan.device.jitter, seed: 0 };
+    let (profile, outcome) = run_command::simulate(&plan, &program, sim)?;
+    outcome?;
+    let policies = Policy::all();
+    let rows = compare::rows(&request, &policies)?;
+    let points = sweep::points(&prepared, &policies, &budgets(&request)?, terminal)?;
+    let yaml = plan.to_yaml()?;
+    let extras = extras(&plan, &rows, &policies, &points, yaml.clone());
+
+    let folder = args.output.clone().unwrap_or_else(|| folder_of(args, vram));
+    let mut outputs = vec![
+        ("plan.yaml".to_owned(), yaml.into_bytes()),
+        ("profile.json.gz".to_owned(), profile::write_gz(&profile)?),
+        ("sweep.csv".to_owned(), sweep::csv(&policies, &points)?),
+    ];
+    let artifacts = report::render_with(std::slice::from_ref(&profile), &extras)?;
+    outputs.extend(artifacts.into_iter().map(|artifact| (artifact.name, artifact.bytes)));
+    for (name, bytes) in &outputs {
+        files::write_file(&folder.join(name), bytes)?;
+    }
+
+    let mut text = verdict::plan(&plan, &request)?;
+    add_rest(&mut text, &plan, &rows, &points, proof.operations, &folder);
+    let mut answer = plan_command::answer(&plan, &request)?;
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("checked_operations".into(), json!(proof.operations));
+        answer.insert("run".into(), json!(profile::summary(&profile)));
+        answer.insert("compare".into(), compare::answer(&rows));
+        answer.insert("sweep".into(), sweep::answer(&policies, &points));
+        answer.insert("folder".into(), json!(folder.display().to_string()));
+        let names: Vec<&String> = outputs.iter().map(|(name, _)| name).collect();
+        answer.insert("files".into(), json!(names));
+    }
+    match terminal.format() {
+        Format::Json => terminal.answer(&answer, ""),
+        Format::Text => terminal.raw(text.as_bytes()),
+    }
+}
+
+/// Budgets around the question: from the smallest that works to where everything fits.
+fn budgets(request: &Request) -> Result<Vec<Bytes>> {
+    let least = match Request { vram: request.workload.reserve.total(), ..request.clone() }.prepare() {
+        Err(Error::Infeasible(answer)) => answer.smallest_budget,
+        Err(error) => return Err(error),
+        Ok(_) => request.workload.reserve.total(),
+    };
+    let whole = request.prepare()?.iter().map(|prepared| prepared.total).max().unwrap_or_default();
+    let most = whole.saturating_add(request.workload.reserve.total()).max(request.vram);
+    // A round step that gives about so many budgets, each a multiple of it, so that figures are easy to read.
+    let span = most.saturating_sub(least).get();
+    let step = [1u64, 2, 4, 8].map(|n| n << 28).into_iter().find(|step| span / step < BUDGETS);
+    let step = step.unwrap_or((span / BUDGETS).next_multiple_of(1 << 30).max(1 << 30));
+    let first = least.get().next_multiple_of(step);
+    let mut budgets: Vec<Bytes> =
+        (0..).map(|n| Bytes::new(first + n * step)).take_while(|&b| b.get() < most.get() + step).collect();
+    budgets.push(request.vram);
+    budgets.sort_unstable();
+    budgets.dedup();
+    Ok(budgets)
+}
+
+fn folder_of(args: &Args, vram: Bytes) -> PathBuf {
+    let stem = |name: &str| {
+        let name = std::path::Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        name.unwrap_or_else(|| "model".to_owned())
+    };
+    let (model, device) = (stem(&args.request.model), stem(&args.request.device));
+    PathBuf::from(format!("{model}-{device}-{vram}"))
+}
+
+fn extras(
+    plan: &Plan,
+    rows: &[Row],
+    policies: &[Policy],
+    points: &[Point],
+    plan_yaml: String,
+) -> Extras {
+    let policy_rows = rows.iter().filter_map(|row| {
+        let plan = row.plan.as_ref()?;
+        let components = plan.components.iter();
+        Some(PolicyRow {
+            policy: row.policy.name.to_owned(),
+            parameters: parameters_of(plan),
+            pass: pass_of(plan),
+            peak: components.clone().map(|c| c.prediction.peak).max().unwrap_or_default(),
+            bytes_per_pass: components.map(|c| c.prediction.bytes_per_pass).sum(),
+            fits: true,
+        })
+    });
+    let sweep_rows = points.iter().flat_map(|point| {
+        policies.iter().zip(&point.passes).map(|(policy, &pass)| SweepRow {
+            policy: policy.name.to_owned(),
+            vram: point.vram,
+            pass,
+        })
+    });
+    let bounds = points.iter().filter_map(|point| {
+        point.bound.map(|pass| BoundPoint { vram: point.vram, pass })
+    });
+    Extras {
+        verdict: Vec::new(),
+        policies: policy_rows.collect(),
+        sweep: sweep_rows.collect(),
+        chosen: Some("hybrid".to_owned()),
+        bound: Some(bound_of(plan)),
+        bounds: bounds.collect(),
+        origin: None,
+        plan_yaml: Some(plan_yaml),
+    }
+}
+
+/// What the plan alone does not say: the other policies, what more memory buys, where the files are.
+fn add_rest(
+    text: &mut String,
+    plan: &Plan,
+    rows: &[Row],
+    points: &[Point],
+    operations: u64,
+    folder: &std::path::Path,
+) {
+    let ours = pass_of(plan);
+    let others = rows.iter().filter(|row| row.policy.name != "hybrid");
+    let others = others.filter_map(|row| row.plan.as_ref().map(|plan| (row.policy.name, pass_of(plan))));
+    let mut others: Vec<(&str, Nanos)> = others.collect();
+    others.sort_by_key(|&(_, pass)| pass);
+    if let Some((name, pass)) = others.first() {
+        let slower = verdict::slower(*pass, ours);
+        let _ = writeln!(text, "  others   next best residency at this budget: {name}, {} ({slower})", pass.human());
+    }
+    let compute = plan.components.iter().map(|c| c.bound.compute).sum::<Nanos>();
+    // One part in a thousand is below what any of the estimates can tell apart.
+    let free = |point: &&Point| {
+        point.passes.first().copied().flatten().is_some_and(|p| p.get() <= compute.get() + compute.get() / 1_000)
+    };
+    if let Some(point) = points.iter().find(free) {
+        let _ = writeln!(text, "  more     from {} on, offloading costs nothing", point.vram.human());
+    }
+    let _ = writeln!(text, "  checked  {operations} operations are safe by order alone; simulated run as predicted");
+    let _ = writeln!(text, "  files    {}/report.html opens in a browser", folder.display());
+}
