@@ -83,10 +83,11 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
 
 /// Budgets around the question: from the smallest that works to where everything fits.
 fn budgets(request: &Request) -> Result<Vec<Bytes>> {
-    let least = match Request { vram: request.workload.reserve.total(), ..request.clone() }.prepare() {
+    let reserve = request.workload.reserve.total();
+    let least = match (Request { vram: reserve, ..request.clone() }).prepare() {
         Err(Error::Infeasible(answer)) => answer.smallest_budget,
         Err(error) => return Err(error),
-        Ok(_) => request.workload.reserve.total(),
+        Ok(_) => reserve,
     };
     let whole = request.prepare()?.iter().map(|prepared| prepared.total).max().unwrap_or_default();
     let most = whole.saturating_add(request.workload.reserve.total()).max(request.vram);

@@ -152,19 +152,6 @@ fn plain_list<S: serde::Serializer>(sizes: &[Bytes], serializer: S) -> Result<S:
     serializer.collect_seq(sizes.iter().map(|size| size.get()))
 }
 
-impl OpKind {
-    /// The name in files and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Copy => "copy",
-            Self::Compute => "compute",
-            Self::WriteBack => "write_back",
-            Self::HostSync => "host_sync",
-        }
-    }
-}
-
 impl Span {
     /// End minus start; zero for a span that ends before it starts.
     pub fn duration(&self) -> Nanos {
