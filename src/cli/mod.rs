@@ -6,6 +6,7 @@
 mod files;
 mod report;
 mod scan;
+mod suggest;
 mod terminal;
 
 use std::ffi::OsString;
