@@ -159,14 +159,6 @@ fn list_problems(file: &str, problems: &[Problem]) -> String {
     text
 }
 
-/// The name most like `wanted`, where one is close enough to be what was meant (Jaro-Winkler above 0.7).
-pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    let likeness = |name: &str| strsim::jaro_winkler(&wanted, &name.to_lowercase());
-    let scored = known.map(|name| (likeness(name), name)).filter(|(score, _)| *score > 0.7);
-    scored.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1))).map(|(_, name)| name)
-}
-
 /// The answer to a budget that no plan fits: how much is missing and the smallest budget that works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Infeasible {

@@ -17,6 +17,8 @@ pub mod model;
 pub mod plan;
 pub mod profile;
 pub mod program;
+pub mod scan;
+pub mod suggest;
 pub mod units;
 pub mod workload;
 pub mod yaml;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::{Terminal, files};
 use crate::device::{self, DeviceSpec};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::model::{self, Component, Manifest};
 use crate::plan::Request;
+use crate::scan::Choices;
+use crate::suggest;
 use crate::units::Bytes;
 use crate::workload::{self, Overrides, Reserve, Workload};
 
@@ -108,11 +110,11 @@ impl Selection {
             let none = || Error::usage(format!("{} has no component", manifest.model));
             return Ok(vec![manifest.main_component().ok_or_else(none)?]);
         }
-        let names = || manifest.components.iter().map(|component| component.name.as_str());
+        let names = || manifest.components.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
         let mut chosen: Vec<&Component> = Vec::new();
         for name in &self.component {
             let component = manifest.component(name).ok_or_else(|| {
-                unknown("component", name, &format!("{} has", manifest.model), names())
+                suggest::unknown(&format!("component of {}", manifest.model), name, &names())
             })?;
             if chosen.iter().any(|known| known.name == component.name) {
                 return Err(Error::usage(format!("--component {name} is given twice")));
@@ -150,20 +152,6 @@ impl Selection {
     }
 }
 
-/// An error for a name that does not exist, with what does and the nearest of it.
-pub fn unknown<'a>(
-    what: &str,
-    name: &str,
-    there: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Error {
-    let list: Vec<&str> = known.clone().collect();
-    Error::Usage {
-        message: format!("unknown {what} {name:?}; {there} {}", list.join(", ")),
-        hint: nearest(name, known).map(|name| format!("did you mean {name}?")),
-    }
-}
-
 /// A built-in model, a manifest file, or a checkpoint.
 pub fn load_model(name: &str, terminal: &mut Terminal) -> Result<Manifest> {
     if let Some(manifest) = model::builtin::load(name) {
@@ -175,10 +163,14 @@ pub fn load_model(name: &str, terminal: &mut Terminal) -> Result<Manifest> {
         return Manifest::from_yaml(name, &files::read_text(path)?);
     }
     if path.exists() || name.contains(std::path::MAIN_SEPARATOR) {
-        return super::scan::manifest_of(path, terminal);
+        let scanned = super::scan::scan_path(path, &Choices::default())?;
+        for warning in &scanned.warnings {
+            terminal.warn(warning);
+        }
+        return Ok(scanned.manifest);
     }
-    let there = "no such file, and built in are";
-    Err(unknown("model", name, there, model::builtin::names().collect::<Vec<_>>().into_iter()))
+    let known: Vec<String> = model::builtin::names().map(str::to_owned).collect();
+    Err(suggest::unknown("model, and no such file:", name, &known))
 }
 
 /// A built-in device or a device file.
@@ -191,8 +183,8 @@ pub fn load_device(name: &str) -> Result<DeviceSpec> {
     if is_yaml || path.exists() {
         return DeviceSpec::from_yaml(name, &files::read_text(path)?);
     }
-    let there = "no such file, and built in are";
-    Err(unknown("device", name, there, device::builtin::names().collect::<Vec<_>>().into_iter()))
+    let known: Vec<String> = device::builtin::names().map(str::to_owned).collect();
+    Err(suggest::unknown("device, and no such file:", name, &known))
 }
 
 /// Reads a budget: a size, or a share of the card such as `90%`.

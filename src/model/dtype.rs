@@ -130,6 +130,12 @@ dtypes! {
     Tq2_0 = "tq2_0", 256, 66;
     /// ggml microscaling float, 4-bit.
     Mxfp4 = "mxfp4", 32, 17;
+    /// ggml, NVIDIA's 4-bit float, one 8-bit scale per 16.
+    Nvfp4 = "nvfp4", 64, 36;
+    /// ggml, 1-bit, one scale per 128.
+    Q1_0 = "q1_0", 128, 18;
+    /// ggml, 2-bit, one scale per 64.
+    Q2_0 = "q2_0", 64, 18;
 }
 
 impl Dtype {

@@ -14,6 +14,7 @@ use super::layout::ComponentInput;
 use super::planner::{self, Choice};
 use super::spec::ComponentPlan;
 use crate::error::{Error, Result};
+use crate::suggest;
 
 /// Which blocks stay, when `r` of them do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +85,9 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
-        let known = || POLICIES.iter().map(|&(name, ..)| name);
         let Some(&(name, geometry, _)) = POLICIES.iter().find(|&&(known, ..)| known == name) else {
-            let names: Vec<&str> = known().collect();
-            return Err(Error::Usage {
-                message: format!("unknown policy {name:?}; there are {}", names.join(", ")),
-                hint: crate::error::nearest(name, known()).map(|n| format!("did you mean {n}?")),
-            });
+            let known: Vec<String> = POLICIES.iter().map(|&(name, ..)| name.to_owned()).collect();
+            return Err(suggest::unknown("policy", name, &known));
         };
         let mut policy = Self { name, geometry, resident: None, slots: None };
         for part in parts {
