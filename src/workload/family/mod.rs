@@ -14,6 +14,8 @@ mod convolutions;
 mod denoisers;
 mod language;
 
+use crate::model::TensorSpec;
+
 /// Which tokens of one sample pass through a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -111,9 +113,16 @@ const NEVER: &[&str] = &[
     "*_scale",
     "*_scale_inv",
     "*.scales",
+    "*.qzeros",
+    "*.g_idx",
     "*.absmax",
     "*.quant_map",
 ];
+
+/// Output heads of language models.
+const HEADS: &[&str] = &["*lm_head.weight", "output.weight"];
+/// Tables of token embeddings that serve as head where there is none.
+const TABLES: &[&str] = &["*embed_tokens.weight", "token_embd.weight", "*wte.weight"];
 
 /// The family of classes that nothing is known of: every weight sees every token, no attention is counted.
 static UNKNOWN: Family = Family {
@@ -154,6 +163,22 @@ impl Family {
     /// Whether anything is known of the class.
     pub fn is_known(&self) -> bool {
         self.grid != Grid::Unknown
+    }
+
+    /// The table of a language model's root that is also its output head where it has no head of its own.
+    pub fn tied_head<'a>(&self, root: &'a [TensorSpec]) -> Option<&'a TensorSpec> {
+        let among = |names: &[&str], tensor: &TensorSpec| {
+            names.iter().any(|pattern| matches(pattern, tensor.name()))
+        };
+        let decodes = self.attention.iter().any(|attention| attention.keys == Stream::Context);
+        let headed = root.iter().any(|tensor| among(HEADS, tensor));
+        let tables = root.iter().find(|tensor| among(TABLES, tensor));
+        tables.filter(|_| decodes && !headed)
+    }
+
+    /// Whether any weight sees text.
+    pub fn reads_text(&self) -> bool {
+        self.weights.iter().any(|(_, stream)| matches!(stream, Stream::Text | Stream::Joint))
     }
 
     /// The stream that a plain number of tokens means.
