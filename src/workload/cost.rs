@@ -69,7 +69,7 @@ pub fn costs(
     device: &DeviceSpec,
 ) -> Result<ComponentCosts> {
     let given = Given::new(workload, manifest)?;
-    let family = family::of(component.class.as_deref());
+    let family = family::of_component(component);
     let (tokens, assumed) = resolve(family, workload, manifest, component)?;
     let mut estimate = Estimate::new(component, family, &tokens, workload, device);
     let mut blocks = Vec::new();

@@ -72,7 +72,7 @@ pub fn default_for(manifest: &Manifest) -> Workload {
         compute: BTreeMap::new(),
     };
     let Some(main) = manifest.main_component() else { return workload };
-    let family = family::of(main.class.as_deref());
+    let family = family::of_component(main);
     workload.passes = Passes::Main(family.passes);
     match family.grid {
         Grid::Patches { frames: Some(group), .. } => {
@@ -116,7 +116,7 @@ impl Workload {
         manifest: &Manifest,
         component: &Component,
     ) -> Result<Self> {
-        let family = family::of(component.class.as_deref());
+        let family = family::of_component(component);
         check_flags(overrides, manifest, component, family)?;
         let before = load(&self, manifest, component).ok();
         let mut workload = self;
@@ -159,7 +159,7 @@ impl Workload {
 
 /// Tokens of the whole batch.
 fn load(workload: &Workload, manifest: &Manifest, component: &Component) -> Result<u128> {
-    let family = family::of(component.class.as_deref());
+    let family = family::of_component(component);
     let (tokens, _) = resolve(family, workload, manifest, component)?;
     Ok(u128::from(tokens.total()) * u128::from(workload.batch))
 }
@@ -171,7 +171,7 @@ fn check_flags(
     component: &Component,
     family: &Family,
 ) -> Result<()> {
-    let of = |c: &Component| family::of(c.class.as_deref());
+    let of = |c: &Component| family::of_component(c);
     let main = manifest.main_component().map_or(family, of);
     let refuse = |flag: &str, why: &str| {
         let class = component.class.as_deref().unwrap_or("no class");

@@ -14,7 +14,7 @@ mod convolutions;
 mod denoisers;
 mod language;
 
-use crate::model::TensorSpec;
+use crate::model::{Component, TensorSpec};
 
 /// Which tokens of one sample pass through a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +145,22 @@ pub(super) fn of(class: Option<&str>) -> &'static Family {
         .unwrap_or(&UNKNOWN)
 }
 
+/// Block lists that tell the family of a checkpoint without a class: a bare file has no configuration beside it.
+const TELLING_LISTS: &[(&str, &str)] = &[
+    ("double_blocks", "flux"),
+    ("model.layers", "LlamaForCausalLM"),
+    ("encoder.block", "T5EncoderModel"),
+    ("transformer.h", "GPT2LMHeadModel"),
+    ("context_refiner", "ZImageTransformer2DModel"),
+];
+
+/// The family of a component: by its class, or where it has none by the names of its block lists.
+pub(super) fn of_component(component: &Component) -> &'static Family {
+    let has = |list: &str| component.blocks.iter().any(|segment| segment.list == list);
+    let told = || TELLING_LISTS.iter().find(|(list, _)| has(list)).map(|&(_, class)| class);
+    of(component.class.as_deref().or_else(told))
+}
+
 impl Family {
     /// What the weight of that name sees.
     pub fn stream(&self, name: &str) -> Stream {
@@ -248,6 +264,25 @@ mod tests {
         assert_eq!(of(Some("MixtralForCausalLM")).experts_used, Some(2));
         assert_eq!(of(Some("Qwen3ForCausalLM")).grid, Grid::Text { most: None });
         assert!(!of(Some("Mystery")).is_known() && !of(None).is_known());
+    }
+
+    #[test]
+    fn a_component_without_a_class_is_told_by_its_lists() {
+        let family = |class: &str, list: &str| {
+            let text = format!(
+                "{{format: vramplan/manifest/1, model: m, kinds: {{b: {{bytes: 1}}}}, components: \
+                 [{{name: c, {class}root: {{bytes: 1}}, blocks: [{{list: {list}, kind: b, count: 1}}]}}]}}"
+            );
+            let manifest = crate::model::Manifest::from_yaml("m", &text).expect(&text);
+            of_component(&manifest.components[0])
+        };
+        assert_eq!(family("", "double_blocks"), of(Some("FluxTransformer2DModel")));
+        assert_eq!(family("", "model.layers").main_stream(), "text");
+        assert!(!family("class: Mystery, ", "double_blocks").is_known(), "a class is believed");
+        assert!(!family("", "blocks").is_known());
+        for (_, class) in TELLING_LISTS {
+            assert!(of(Some(class)).is_known(), "{class}");
+        }
     }
 
     #[test]
