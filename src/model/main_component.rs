@@ -6,8 +6,8 @@ use super::{Component, Manifest};
 const DENOISER_NAMES: [&str; 2] = ["transformer", "unet"];
 /// Parts of denoisers' class names.
 const DENOISER_CLASSES: [&str; 3] = ["Transformer2D", "Transformer3D", "UNet"];
-/// The name of a checkpoint's only component.
-const LANGUAGE_MODEL: &str = "model";
+/// The name of the only component of a checkpoint that is no pipeline.
+pub const LANGUAGE_MODEL: &str = "model";
 
 impl Manifest {
     /// The component that dominates: the denoiser by name, then by class; else the language model `model`; else

@@ -19,6 +19,7 @@ mod main_component;
 mod manifest;
 
 pub use dtype::Dtype;
+pub use main_component::LANGUAGE_MODEL;
 pub use manifest::{
     BlockRef, Component, Edge, Kind, MANIFEST_FORMAT, Manifest, Segment, TensorSpec, Weights,
 };

@@ -39,7 +39,7 @@ pub fn activations_estimate(
     component: &Component,
     workload: &Workload,
 ) -> Result<Bytes> {
-    let family = family::of(component.class.as_deref());
+    let family = family::of_component(component);
     let (tokens, _) = resolve(family, workload, manifest, component)?;
     let mut widest = 0;
     let mut seen = BTreeSet::new();

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::Workload;
 use super::family::{self, Family, Grid, Stream};
 use super::flops::{Work, work};
-use super::given::{Given, root_id};
+use super::given::Given;
 use super::tokens::{STREAMS, Tokens, resolve};
 use crate::device::{DeviceSpec, Origin};
 use crate::error::{Error, Result};
-use crate::model::{Component, Dtype, Manifest, Weights};
+use crate::model::{Component, Dtype, LANGUAGE_MODEL, Manifest, TensorSpec, Weights};
 use crate::units::{Bytes, Nanos};
 
 /// What one use of a block, or of a root, costs.
@@ -69,7 +69,7 @@ pub fn costs(
     device: &DeviceSpec,
 ) -> Result<ComponentCosts> {
     let given = Given::new(workload, manifest)?;
-    let family = family::of(component.class.as_deref());
+    let family = family::of_component(component);
     let (tokens, assumed) = resolve(family, workload, manifest, component)?;
     let mut estimate = Estimate::new(component, family, &tokens, workload, device);
     let mut blocks = Vec::new();
@@ -78,8 +78,7 @@ pub fn costs(
         let known = estimate.of_block(block.list, block.kind_name, &local, &block.kind.weights)?;
         blocks.push(known.given(given.time(&format!("{}.{local}", component.name))));
     }
-    let root_time = given.time(&root_id(component));
-    let root = estimate.of_root(&component.root)?.given(root_time);
+    let root = estimate.of_root(&component.root)?.given(given.root_time(component));
     let estimated = |cost: &UseCost| cost.origin == Origin::Estimated;
     let root_estimated = estimated(&root) && !component.root.bytes().is_zero();
     let mut warnings = Vec::new();
@@ -159,7 +158,14 @@ impl<'a> Estimate<'a> {
         match weights {
             Weights::Bytes(bytes) => Ok(self.of_opaque(*bytes)),
             Weights::Tensors(tensors) => {
-                let work = work(self.family, self.tokens, "", tensors);
+                let mut tensors = tensors.clone();
+                // A text encoder's head is never asked; a language model without one multiplies by its table.
+                if self.component.name == LANGUAGE_MODEL {
+                    let head = self.family.tied_head(&tensors);
+                    let head = head.map(|t| TensorSpec("lm_head.weight".into(), t.1, t.2.clone()));
+                    tensors.extend(head);
+                }
+                let work = work(self.family, self.tokens, "", &tensors);
                 self.of_work(&work, Bytes::new(work.bytes))
             }
         }
@@ -278,6 +284,32 @@ mod tests {
         check("MixtralForCausalLM", &experts, "tokens: {text: 100}", 400_000_000, 16_000_000);
         let stacked = "[ffn_up_exps.weight, bf16, [8, 1000, 1000]]";
         check("llama", stacked, "tokens: {text: 1}", 4_000_000, 4_000_000);
+    }
+
+    #[test]
+    fn packed_weights_count_each_weight() {
+        let weights = "[a.weight, u8, [100, 50]], [b.weight, u8, [5000, 1]], [t0, u8, [5000]]";
+        check("none", weights, "tokens: {text: 50}", 2 * 1_000_000, 15_000);
+    }
+
+    #[test]
+    fn a_language_model_without_a_head_multiplies_by_its_table() {
+        let flops = |name: &str, tensors: &str| {
+            let text = format!(
+                "{{format: vramplan/manifest/1, model: m, components: [{{name: {name}, \
+                 class: Qwen3ForCausalLM, root: {{tensors: [{tensors}]}}}}]}}"
+            );
+            let manifest = Manifest::from_yaml("m", &text).expect(&text);
+            let workload = crate::workload::default_for(&manifest);
+            let device = DeviceSpec::from_yaml("d", DEVICE).expect("a sound device");
+            let costs = costs(&manifest, &manifest.components[0], &workload, &device);
+            costs.expect("sound").root.flops
+        };
+        let table = "[model.embed_tokens.weight, bf16, [100, 10]]";
+        let head = "[lm_head.weight, bf16, [100, 10]]";
+        assert_eq!(flops("model", table), 2 * 100 * 10);
+        assert_eq!(flops("model", &format!("{table}, {head}")), 2 * 100 * 10);
+        assert_eq!(flops("text_encoder", table), 0);
     }
 
     #[test]

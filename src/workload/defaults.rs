@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::activations::{FIXED, activations_estimate, scaled};
 use super::family::{self, Family, Grid};
 use super::tokens::{DEFAULT_SIDE, resolve};
-use super::{Passes, Reserve, WORKLOAD_FORMAT, Workload};
+use super::{Passes, Reserve, WORKLOAD_FORMAT, Workload, builtin};
 use crate::error::{Error, Result};
-use crate::model::{Component, Manifest};
+use crate::model::{Component, LANGUAGE_MODEL, Manifest};
 use crate::units::Bytes;
 
 /// A CUDA context with the kernels of an engine loaded; 300 to 600 MiB on current drivers.
@@ -46,6 +46,15 @@ impl Overrides {
     }
 }
 
+/// The workload to start from: the built-in one of the manifest's model, else [`default_for`] its class.
+///
+/// # Errors
+///
+/// Only a broken built-in workload.
+pub fn for_model(manifest: &Manifest) -> Result<Workload> {
+    builtin::load(&manifest.model).unwrap_or_else(|| Ok(default_for(manifest)))
+}
+
 /// The workload of a model that has none of its own, by the class of its main component.
 ///
 /// Pictures of 1024², videos of 81 frames of 480 × 832, language models decoding one token per pass; passes as the
@@ -63,7 +72,7 @@ pub fn default_for(manifest: &Manifest) -> Workload {
         compute: BTreeMap::new(),
     };
     let Some(main) = manifest.main_component() else { return workload };
-    let family = family::of(main.class.as_deref());
+    let family = family::of_component(main);
     workload.passes = Passes::Main(family.passes);
     match family.grid {
         Grid::Patches { frames: Some(group), .. } => {
@@ -80,7 +89,7 @@ pub fn default_for(manifest: &Manifest) -> Workload {
             workload.tokens.insert("text".to_owned(), family.text);
         }
         Grid::Unknown => {
-            let denoiser = main.name != "model" && manifest.components.len() > 1;
+            let denoiser = main.name != LANGUAGE_MODEL && manifest.components.len() > 1;
             let (tokens, passes) = if denoiser { UNKNOWN_DENOISER } else { (1, 128) };
             workload.passes = Passes::Main(passes);
             workload.tokens.insert("tokens".to_owned(), tokens);
@@ -107,7 +116,7 @@ impl Workload {
         manifest: &Manifest,
         component: &Component,
     ) -> Result<Self> {
-        let family = family::of(component.class.as_deref());
+        let family = family::of_component(component);
         check_flags(overrides, manifest, component, family)?;
         let before = load(&self, manifest, component).ok();
         let mut workload = self;
@@ -150,7 +159,7 @@ impl Workload {
 
 /// Tokens of the whole batch.
 fn load(workload: &Workload, manifest: &Manifest, component: &Component) -> Result<u128> {
-    let family = family::of(component.class.as_deref());
+    let family = family::of_component(component);
     let (tokens, _) = resolve(family, workload, manifest, component)?;
     Ok(u128::from(tokens.total()) * u128::from(workload.batch))
 }
@@ -162,7 +171,7 @@ fn check_flags(
     component: &Component,
     family: &Family,
 ) -> Result<()> {
-    let of = |c: &Component| family::of(c.class.as_deref());
+    let of = |c: &Component| family::of_component(c);
     let main = manifest.main_component().map_or(family, of);
     let refuse = |flag: &str, why: &str| {
         let class = component.class.as_deref().unwrap_or("no class");

@@ -5,6 +5,7 @@
 //! convolution   [out, in, d, h, w]  2 · out · in · d · h · w · positions of the result
 //! attention     at its query weight 4 · queries · keys · width            scores and weighted sum, no mask
 //! experts       e of n used         the share e / n of the above, rounded up
+//! packed 4-bit  u8, i32             two and eight weights per element
 //! ```
 //!
 //! A multiply-add counts as two. Norms, activations, softmax and biases are left out: they are bound by memory, and
@@ -37,7 +38,7 @@ pub(super) fn work(family: &Family, tokens: &Tokens, prefix: &str, tensors: &[Te
     let mut work = Work::default();
     for tensor in tensors {
         let name = format!("{prefix}{}", tensor.name());
-        let Some((out, inner)) = factors(tensor.shape()) else { continue };
+        let Some((out, inner)) = factors(tensor) else { continue };
         let stream = family.stream(&name);
         let seen = tokens.of(stream, &name);
         if seen == 0 {
@@ -58,7 +59,8 @@ pub(super) fn work(family: &Family, tokens: &Tokens, prefix: &str, tensors: &[Te
         if stream != Stream::One {
             let outer = u128::from(tensor.shape().first().copied().unwrap_or(1));
             let channels = u128::from(tensor.shape().get(1).copied().unwrap_or(1));
-            work.live = work.live.max(product(&[2, outer + channels, u128::from(seen)]));
+            let alive = u128::from(tokens.alive(stream, &name));
+            work.live = work.live.max(product(&[2, outer + channels, alive]));
         }
         if let Some(attention) = family.attention(&name) {
             let flops = attended(attention, tokens, &name, tensor.shape());
@@ -76,12 +78,26 @@ impl Work {
 }
 
 /// Outer dimension and the product of the rest; `None` for what is no matrix: fewer than two dimensions above 1.
-fn factors(shape: &[u64]) -> Option<(u128, u128)> {
-    if shape.iter().filter(|&&dim| dim > 1).count() < 2 {
+fn factors(tensor: &TensorSpec) -> Option<(u128, u128)> {
+    let (&out, rest) = tensor.shape().split_first()?;
+    let packed = packed(tensor.dtype());
+    let wide = tensor.shape().iter().filter(|&&dim| dim > 1).count();
+    // bitsandbytes keeps a packed matrix as a column of bytes, `[n, 1]`.
+    let column = packed > 1 && wide == 1 && !rest.is_empty();
+    if wide < 2 && !column {
         return None;
     }
-    let (&out, rest) = shape.split_first()?;
-    Some((u128::from(out), rest.iter().fold(1, |all, &dim| all * u128::from(dim))))
+    let inner = rest.iter().fold(1u128, |all, &dim| all.saturating_mul(u128::from(dim)));
+    Some((u128::from(out), inner.saturating_mul(packed)))
+}
+
+/// Weights in one element: 4-bit weights come two to a byte (bitsandbytes, NVFP4) or eight to a word (GPTQ, AWQ).
+fn packed(dtype: Dtype) -> u128 {
+    match dtype {
+        Dtype::U8 => 2,
+        Dtype::I32 => 8,
+        _ => 1,
+    }
 }
 
 /// A tensor has fewer than 2⁶⁴ elements and tokens stay below 2⁶⁴, so this saturates only on hostile sizes.
@@ -123,9 +139,11 @@ fn separate_experts(tensors: &[TensorSpec]) -> u64 {
     tensors.iter().filter_map(index).collect::<BTreeSet<_>>().len() as u64
 }
 
-/// The number of experts among which an expert's weight is one, or which are stacked in it (GGUF `_exps`).
+/// The number of experts among which an expert's weight is one, or which are stacked in it (GGUF `_exps`, and
+/// `experts.gate_up_proj` in newer transformers).
 fn expert_count(tensor: &TensorSpec, name: &str, separate: u64) -> Option<u64> {
-    if name.contains("_exps.") {
+    let stacked = separate == 0 && name.contains(EXPERT) && tensor.shape().len() == 3;
+    if stacked || name.contains("_exps.") {
         return tensor.shape().first().copied();
     }
     (separate > 0 && name.contains(EXPERT) && !name.contains("shared_expert")).then_some(separate)

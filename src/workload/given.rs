@@ -1,7 +1,8 @@
 //! Turns the given times of a workload file into the time of a block, and refuses keys that fit no block.
 //!
 //! A key is a block's id or a pattern with `*`. An exact id beats every pattern, a longer pattern a shorter one, and of
-//! equally long ones the later in the alphabet. `<component>.root` names what lies outside the block lists.
+//! equally long ones the later in the alphabet. `<component>.root` names what lies outside the block lists; no pattern
+//! reaches it, since a time meant for every block is not one for the root.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,9 @@ use super::family::matches;
 use crate::error::{Error, Problem, Result};
 use crate::model::{Component, Manifest};
 use crate::units::Nanos;
+
+/// What follows a component's name in the id of its root.
+const ROOT: &str = ".root";
 
 /// Ids named in the message about a key that fits none.
 const NEAREST: usize = 3;
@@ -45,7 +49,12 @@ impl<'a> Given<'a> {
         Err(Error::Input { file: "workload".to_owned(), problems })
     }
 
-    /// The time given for a full id.
+    /// The time given for the root of a component.
+    pub fn root_time(&self, component: &Component) -> Option<Nanos> {
+        self.exact.get(root_id(component).as_str()).copied()
+    }
+
+    /// The time given for the full id of a block.
     pub fn time(&self, id: &str) -> Option<Nanos> {
         let exact = self.exact.get(id).copied();
         exact.or_else(|| {
@@ -56,7 +65,8 @@ impl<'a> Given<'a> {
     fn misfits(&self, ids: &BTreeSet<String>) -> Vec<Problem> {
         let strange = self.exact.keys().filter(|&&key| !ids.contains(key));
         let unmatched = self.patterns.iter().map(|(pattern, _)| pattern);
-        let unmatched = unmatched.filter(|pattern| !ids.iter().any(|id| matches(pattern, id)));
+        let fits = |pattern: &str| ids.iter().any(|id| !id.ends_with(ROOT) && matches(pattern, id));
+        let unmatched = unmatched.filter(|pattern| !fits(pattern));
         strange
             .chain(unmatched)
             .map(|&key| {
@@ -68,8 +78,8 @@ impl<'a> Given<'a> {
 }
 
 /// The id of what lies outside the lists of a component.
-pub(super) fn root_id(component: &Component) -> String {
-    format!("{}.root", component.name)
+fn root_id(component: &Component) -> String {
+    format!("{}{ROOT}", component.name)
 }
 
 fn all_ids(manifest: &Manifest) -> BTreeSet<String> {
@@ -111,9 +121,21 @@ mod tests {
     fn an_exact_id_beats_a_pattern_and_a_longer_pattern_a_shorter() {
         let workload = workload("c.*: 1, c.l.*: 2, c.l.1*: 3, c.l.11: 4");
         let given = Given::new(&workload, &manifest()).expect("sound keys");
-        let times = ["c.root", "c.l.0", "c.l.1", "c.l.10", "c.l.11", "d.l.0"];
+        let times = ["c.k.0", "c.l.0", "c.l.1", "c.l.10", "c.l.11", "d.l.0"];
         let times: Vec<_> = times.iter().map(|id| given.time(id).map(Nanos::get)).collect();
         assert_eq!(times, [Some(1), Some(2), Some(3), Some(3), Some(4), None]);
+    }
+
+    #[test]
+    fn only_its_own_key_reaches_the_root() {
+        let manifest = manifest();
+        let of = |workload: &Workload| {
+            let given = Given::new(workload, &manifest).expect("sound keys");
+            given.root_time(&manifest.components[0]).map(Nanos::get)
+        };
+        assert_eq!(of(&workload("c.*: 1")), None);
+        assert_eq!(of(&workload("c.*: 1, c.root: 2")), Some(2));
+        assert!(Given::new(&workload("c.r*: 1"), &manifest).is_err());
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Turns a workload file, or a model's defaults and a few flags, into compute time per use of every block.
 //!
 //! ```text
-//! Workload (passes, batch, tokens | height × width × frames, reserve, given times)
-//!    │ resolve(component class)                      tokens per stream: image 4096, text 512
-//!    ▼
-//! Costs: FLOPs per use = Σ 2·out·in·tokens(weight) + Σ 4·q·k·width(attention)
-//!        time per use  = max(FLOPs ÷ (peak × efficiency), bytes ÷ memory rate)      … unless given or measured
+//! Manifest ─for_model─▶ Workload (passes, batch, tokens | height × width × frames, reserve, given times)
+//!                          │ with_overrides(flags)
+//!                          │ class ─▶ family: what each weight sees      tokens per stream: image 4096, text 512
+//!                          ▼ costs(component, device)
+//! FLOPs per use = Σ 2·out·in·tokens(weight) + Σ 4·queries·keys·width(attention)
+//! time per use  = max(FLOPs ÷ (peak × efficiency), bytes ÷ memory rate)         … unless given by the workload
 //! ```
+//!
+//! Operations are exact for the families in the table; times are estimates from the device spec.
 
 mod activations;
 pub mod builtin;
@@ -20,5 +23,5 @@ mod tokens;
 
 pub use activations::{FIXED as FIXED_ACTIVATIONS, activations_estimate};
 pub use cost::{ComponentCosts, UseCost, costs};
-pub use defaults::{Overrides, default_for};
+pub use defaults::{Overrides, default_for, for_model};
 pub use spec::{Passes, Reserve, WORKLOAD_FORMAT, Workload};

@@ -74,13 +74,15 @@ pub(super) fn resolve(
             let levels = levels(manifest, component);
             let found = Map { height, width, frames, frame_group: group, levels };
             map = Some(found);
-            found.positions(levels.saturating_sub(1))
+            // What the denoiser sees: a UNet's first level, what an autoencoder decodes from.
+            found.positions(if pixels > 1 { 0 } else { levels.saturating_sub(1) })
         }
         (Grid::Patches { .. }, Some(image)) => image,
         (Grid::Patches { pixels, frames }, None) => {
             let height = divided(side(workload.height, "height", &mut warnings), pixels, "height")?;
             let width = divided(side(workload.width, "width", &mut warnings), pixels, "width")?;
-            groups(workload.frames, frames.unwrap_or(1))? * height * width
+            let groups = groups(workload.frames, frames.unwrap_or(1))?;
+            groups.saturating_mul(height).saturating_mul(width)
         }
         (Grid::Text { .. }, _) => 0,
         (Grid::Unknown, image) => image.unwrap_or(0),
@@ -90,7 +92,9 @@ pub(super) fn resolve(
     {
         (0, Some(height), Some(width)) => {
             let frames = workload.frames.unwrap_or(1).div_ceil(UNKNOWN_FRAMES);
-            frames * height.div_ceil(UNKNOWN_PIXELS) * width.div_ceil(UNKNOWN_PIXELS)
+            let area =
+                height.div_ceil(UNKNOWN_PIXELS).saturating_mul(width.div_ceil(UNKNOWN_PIXELS));
+            frames.saturating_mul(area)
         }
         (sum, ..) => sum.max(1),
     };
@@ -144,21 +148,28 @@ fn index_after(name: &str, marker: &str) -> Option<u32> {
 }
 
 impl Map {
-    /// Positions at a level: each level halves height and width, rounded up as strided convolutions do. Time is
-    /// stretched by two per level from the deepest up, until every frame is there.
-    fn positions(&self, level: u32) -> u64 {
+    /// Positions of one frame at a level: each halves height and width, rounded up as strided convolutions do.
+    fn area(&self, level: u32) -> u64 {
         let at = |size: u64| size.div_ceil(1 << level.min(31));
-        let frames = (self.frames.saturating_sub(1)).saturating_mul(self.frame_group) + 1;
-        let stretched =
-            self.frames.saturating_mul(1 << self.levels.saturating_sub(1 + level).min(31));
-        at(self.height).saturating_mul(at(self.width)).saturating_mul(stretched.min(frames))
+        at(self.height).saturating_mul(at(self.width))
     }
 
-    /// The positions of the result of the weight of that name.
-    fn positions_of(&self, name: &str) -> u64 {
+    /// Frames at a level: time is stretched by two per level from the deepest up, until every frame is there.
+    fn frames_at(&self, level: u32) -> u64 {
+        let all = (self.frames.saturating_sub(1)).saturating_mul(self.frame_group) + 1;
+        let above = self.levels.saturating_sub(1 + level).min(31);
+        self.frames.saturating_mul(1 << above).min(all)
+    }
+
+    fn positions(&self, level: u32) -> u64 {
+        self.area(level).saturating_mul(self.frames_at(level))
+    }
+
+    /// The level of the result of the weight of that name.
+    fn level_of(&self, name: &str) -> u32 {
         let deepest = self.levels.saturating_sub(1);
         let level = if let Some(down) = index_after(name, "down_blocks.") {
-            down + u32::from(name.contains("downsamplers."))
+            down.saturating_add(u32::from(name.contains("downsamplers.")))
         } else if let Some(up) = index_after(name, "up_blocks.") {
             let level = deepest.saturating_sub(up);
             level.saturating_sub(u32::from(name.contains("upsamplers.")))
@@ -167,7 +178,7 @@ impl Map {
         } else {
             0
         };
-        self.positions(level.min(deepest))
+        level.min(deepest)
     }
 }
 
@@ -180,9 +191,21 @@ impl Tokens {
             Stream::Joint => self.image.saturating_add(self.text),
             Stream::Context => self.context,
             Stream::One => 1,
-            Stream::Map => self.map.map_or(self.image, |map| map.positions_of(name)),
+            Stream::Map => self.map.map_or(self.image, |map| map.positions(map.level_of(name))),
             Stream::Every => self.every,
             Stream::Nothing => 0,
+        }
+    }
+
+    /// The tokens of one sample that are in memory at once: all, but video autoencoders decode a group of frames at
+    /// a time (diffusers' Wan and Qwen decoders loop over latent frames).
+    pub fn alive(&self, stream: Stream, name: &str) -> u64 {
+        match (stream, self.map) {
+            (Stream::Map, Some(map)) => {
+                let level = map.level_of(name);
+                map.area(level).saturating_mul(map.frames_at(level).min(map.frame_group))
+            }
+            _ => self.of(stream, name),
         }
     }
 
@@ -191,16 +214,20 @@ impl Tokens {
         self.image.saturating_add(self.text).max(self.every).max(1)
     }
 
-    /// The counts by stream, for reports; streams without tokens are left out.
+    /// The counts by stream, for reports; streams without tokens, or that no weight sees, are left out.
     pub fn by_stream(&self, family: &Family) -> BTreeMap<String, u64> {
-        let all = [("image", self.image), ("text", self.text), ("context", self.context)];
-        let mut streams: BTreeMap<String, u64> = all
-            .into_iter()
-            .filter(|&(name, tokens)| tokens > 0 && (name != "context" || tokens > self.text))
-            .map(|(name, tokens)| (name.to_owned(), tokens))
-            .collect();
         if !family.is_known() {
-            streams = BTreeMap::from([("tokens".to_owned(), self.every)]);
+            return BTreeMap::from([("tokens".to_owned(), self.every)]);
+        }
+        let mut streams = BTreeMap::new();
+        if self.image > 0 {
+            streams.insert("image".to_owned(), self.image);
+        }
+        if self.text > 0 && family.reads_text() {
+            streams.insert("text".to_owned(), self.text);
+        }
+        if self.context > self.text && matches!(family.grid, Grid::Text { .. }) {
+            streams.insert("context".to_owned(), self.context);
         }
         streams
     }
@@ -267,5 +294,26 @@ mod tests {
         assert_eq!(at("decoder.up_blocks.0.upsamplers.0.conv.weight"), 256 * 256);
         assert_eq!(at("decoder.up_blocks.3.resnets.0.conv1.weight"), 1024 * 1024);
         assert_eq!(at("decoder.conv_out.weight"), 1024 * 1024);
+    }
+
+    #[test]
+    fn a_unet_halves_its_maps_on_the_way_down() {
+        // Four levels by the highest index of its lists; maps of 64 at the first.
+        let tokens = tokens("UNet2DConditionModel", "height: 512, width: 520").expect("sound");
+        let at = |name: &str| tokens.of(Stream::Map, name);
+        assert_eq!(at("conv_in.weight"), 64 * 65);
+        assert_eq!(at("down_blocks.1.resnets.0.conv1.weight"), 32 * 33);
+        assert_eq!(at("down_blocks.1.downsamplers.0.conv.weight"), 16 * 17);
+        assert_eq!(at("mid_block.resnets.0.conv1.weight"), 8 * 9);
+        assert_eq!(at("up_blocks.0.upsamplers.0.conv.weight"), 16 * 17);
+    }
+
+    #[test]
+    fn videos_are_decoded_a_group_of_frames_at_a_time() {
+        let tokens = tokens("AutoencoderKLWan", "height: 512, width: 512, frames: 81");
+        let tokens = tokens.expect("sound sizes");
+        let counts = |name: &str| (tokens.of(Stream::Map, name), tokens.alive(Stream::Map, name));
+        assert_eq!(counts("decoder.mid_block.resnets.0.conv1.weight"), (21 * 64 * 64, 4 * 64 * 64));
+        assert_eq!(counts("decoder.conv_out.weight"), (81 * 512 * 512, 4 * 512 * 512));
     }
 }

@@ -14,6 +14,8 @@ mod convolutions;
 mod denoisers;
 mod language;
 
+use crate::model::{Component, TensorSpec};
+
 /// Which tokens of one sample pass through a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -111,9 +113,16 @@ const NEVER: &[&str] = &[
     "*_scale",
     "*_scale_inv",
     "*.scales",
+    "*.qzeros",
+    "*.g_idx",
     "*.absmax",
     "*.quant_map",
 ];
+
+/// Output heads of language models.
+const HEADS: &[&str] = &["*lm_head.weight", "output.weight"];
+/// Tables of token embeddings that serve as head where there is none.
+const TABLES: &[&str] = &["*embed_tokens.weight", "token_embd.weight", "*wte.weight"];
 
 /// The family of classes that nothing is known of: every weight sees every token, no attention is counted.
 static UNKNOWN: Family = Family {
@@ -136,6 +145,22 @@ pub(super) fn of(class: Option<&str>) -> &'static Family {
         .unwrap_or(&UNKNOWN)
 }
 
+/// Block lists that tell the family of a checkpoint without a class: a bare file has no configuration beside it.
+const TELLING_LISTS: &[(&str, &str)] = &[
+    ("double_blocks", "flux"),
+    ("model.layers", "LlamaForCausalLM"),
+    ("encoder.block", "T5EncoderModel"),
+    ("transformer.h", "GPT2LMHeadModel"),
+    ("context_refiner", "ZImageTransformer2DModel"),
+];
+
+/// The family of a component: by its class, or where it has none by the names of its block lists.
+pub(super) fn of_component(component: &Component) -> &'static Family {
+    let has = |list: &str| component.blocks.iter().any(|segment| segment.list == list);
+    let told = || TELLING_LISTS.iter().find(|(list, _)| has(list)).map(|&(_, class)| class);
+    of(component.class.as_deref().or_else(told))
+}
+
 impl Family {
     /// What the weight of that name sees.
     pub fn stream(&self, name: &str) -> Stream {
@@ -154,6 +179,22 @@ impl Family {
     /// Whether anything is known of the class.
     pub fn is_known(&self) -> bool {
         self.grid != Grid::Unknown
+    }
+
+    /// The table of a language model's root that is also its output head where it has no head of its own.
+    pub fn tied_head<'a>(&self, root: &'a [TensorSpec]) -> Option<&'a TensorSpec> {
+        let among = |names: &[&str], tensor: &TensorSpec| {
+            names.iter().any(|pattern| matches(pattern, tensor.name()))
+        };
+        let decodes = self.attention.iter().any(|attention| attention.keys == Stream::Context);
+        let headed = root.iter().any(|tensor| among(HEADS, tensor));
+        let tables = root.iter().find(|tensor| among(TABLES, tensor));
+        tables.filter(|_| decodes && !headed)
+    }
+
+    /// Whether any weight sees text.
+    pub fn reads_text(&self) -> bool {
+        self.weights.iter().any(|(_, stream)| matches!(stream, Stream::Text | Stream::Joint))
     }
 
     /// The stream that a plain number of tokens means.
@@ -223,6 +264,25 @@ mod tests {
         assert_eq!(of(Some("MixtralForCausalLM")).experts_used, Some(2));
         assert_eq!(of(Some("Qwen3ForCausalLM")).grid, Grid::Text { most: None });
         assert!(!of(Some("Mystery")).is_known() && !of(None).is_known());
+    }
+
+    #[test]
+    fn a_component_without_a_class_is_told_by_its_lists() {
+        let family = |class: &str, list: &str| {
+            let text = format!(
+                "{{format: vramplan/manifest/1, model: m, kinds: {{b: {{bytes: 1}}}}, components: \
+                 [{{name: c, {class}root: {{bytes: 1}}, blocks: [{{list: {list}, kind: b, count: 1}}]}}]}}"
+            );
+            let manifest = crate::model::Manifest::from_yaml("m", &text).expect(&text);
+            of_component(&manifest.components[0])
+        };
+        assert_eq!(family("", "double_blocks"), of(Some("FluxTransformer2DModel")));
+        assert_eq!(family("", "model.layers").main_stream(), "text");
+        assert!(!family("class: Mystery, ", "double_blocks").is_known(), "a class is believed");
+        assert!(!family("", "blocks").is_known());
+        for (_, class) in TELLING_LISTS {
+            assert!(of(Some(class)).is_known(), "{class}");
+        }
     }
 
     #[test]
