@@ -62,7 +62,7 @@ struct PieceFields {
 impl TryFrom<PieceFields> for Piece {
     type Error = String;
 
-    fn try_from(fields: PieceFields) -> std::result::Result<Self, String> {
+    fn try_from(fields: PieceFields) -> Result<Self, String> {
         let at = match fields.at {
             Some(OneOrMany::One(at)) => vec![at],
             Some(OneOrMany::Many(at)) if !at.is_empty() => at,
@@ -118,7 +118,7 @@ impl From<Piece> for PieceFields {
 impl TryFrom<BlockFields> for BlockPlan {
     type Error = String;
 
-    fn try_from(fields: BlockFields) -> std::result::Result<Self, String> {
+    fn try_from(fields: BlockFields) -> Result<Self, String> {
         let BlockFields { block, bytes, compute, resident, streamed, at, .. } = fields;
         let flat = resident.is_some() || streamed.is_some() || at.is_some();
         let pieces = match fields.pieces {
@@ -139,7 +139,7 @@ impl TryFrom<BlockFields> for BlockPlan {
                 from: fields.from,
             }],
         };
-        let pieces: std::result::Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
+        let pieces: Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
         let pieces = pieces.map_err(|problem| format!("block {block:?}: {problem}"))?;
         Ok(Self { block, bytes, compute, pieces })
     }
