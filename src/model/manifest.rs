@@ -121,11 +121,7 @@ impl Weights {
 
 /// A tensor: name inside its block or root, element type, shape. Written as `[name, dtype, [shape]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TensorSpec(
-    pub String,
-    pub Dtype,
-    #[serde(serialize_with = "yaml::flow_seq")] pub Vec<u64>,
-);
+pub struct TensorSpec(pub String, pub Dtype, pub Vec<u64>);
 
 impl TensorSpec {
     /// The name inside the block, `attn.to_q.weight` say.
