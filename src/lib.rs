@@ -12,6 +12,7 @@ pub mod error;
 pub mod lane;
 pub mod model;
 pub mod profile;
+pub mod report;
 pub mod units;
 pub mod workload;
 pub mod yaml;

@@ -20,6 +20,7 @@ mod stalls;
 
 pub use csv::spans_csv;
 pub use intervals::Intervals;
+pub(crate) use io::gzip as io_gzip;
 pub use io::{MAX_PROFILE, read, write, write_gz};
 pub use metrics::{ComponentSummary, LaneSummary, Ledger, Summary, busy, extent, summary};
 pub use spec::{
