@@ -17,6 +17,7 @@ pub mod model;
 pub mod plan;
 pub mod profile;
 pub mod program;
+pub mod report;
 pub mod scan;
 pub mod suggest;
 pub mod units;

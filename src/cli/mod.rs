@@ -21,7 +21,7 @@ mod later;
 mod lists;
 mod plan;
 mod run;
-//mod study;
+mod study;
 mod sweep;
 mod verdict;
 pub use files::{read_text, write_file};
@@ -48,7 +48,7 @@ enum Command {
     Compare(compare::Args),
     Sweep(sweep::Args),
     Trace(later::TraceArgs),
-    //Study(study::Args),
+    Study(study::Args),
     Models(lists::ModelsArgs),
     Devices(lists::DevicesArgs),
     Policies(lists::PoliciesArgs),
@@ -86,7 +86,7 @@ fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
         Command::Compare(args) => compare::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
         Command::Trace(args) => later::trace(args),
-        //Command::Study(args) => study::run(args, terminal),
+        Command::Study(args) => study::run(args, terminal),
         Command::Models(args) => lists::models(args, terminal),
         Command::Devices(args) => lists::devices(args, terminal),
         Command::Policies(args) => lists::policies(args, terminal),

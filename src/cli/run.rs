@@ -13,6 +13,7 @@ use crate::figures::Origin;
 use crate::plan::{Plan, predict};
 use crate::profile::{self, ComponentHeader, Header, Profile};
 use crate::program::Program;
+use crate::report::{self, View};
 use crate::units::Fraction;
 
 /// Execute a plan and record a profile.
@@ -69,7 +70,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         write_profile(path, &profile)?;
     }
     outcome?;
-    let mut text = super::report::figures(&profile);
+    let mut text = report::screen(&View::of(&profile));
     if let Some(path) = &args.output {
         text.push_str(&format!("\nprofile written to {}\n", path.display()));
     }

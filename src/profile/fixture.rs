@@ -205,7 +205,7 @@ pub(crate) fn large() -> Profile {
         slots: 2,
         bytes: 283_115_520,
         compute: &|pass, block| 13 * MS + u64::from(pass * 31 + block * 17) % 97 * 10_000,
-        copy: &|pass, block| 11 * MS + u64::from(pass * 13 + block * 7) % 89 * 50_000,
+        copy: &|pass, block| 17 * MS + u64::from(pass * 13 + block * 7) % 89 * 50_000,
         stays: &|block| block % 3 == 0,
     }])
 }

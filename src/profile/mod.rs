@@ -22,6 +22,7 @@ pub use crate::figures::{Bound, Prediction};
 pub use crate::lane::OpKind;
 pub use csv::spans_csv;
 pub use intervals::Intervals;
+pub(crate) use io::gzip as io_gzip;
 pub use io::{MAX_PROFILE, read, write, write_gz};
 pub use metrics::{ComponentSummary, LaneSummary, Ledger, Summary, busy, extent, summary};
 pub use spec::{ComponentHeader, Header, PROFILE_FORMAT, Profile, Span, VramSample, WaitedFor};

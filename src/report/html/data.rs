@@ -1,0 +1,144 @@
+//! Turns a profile into the JSON that the page's script draws from. Every number the script shows is in it.
+//!
+//! ```text
+//! {"lanes": ["compute", …], "components": [{"name", "blocks"}],
+//!  "spans": [[lane, start, duration, component, block, pass, bytes, count, wait lane or -1], …],
+//!  "stalls": [[start, duration, component, block, pass, cause], …], "causes": [name, …],
+//!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
+//!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged"}
+//! ```
+//!
+//! Times in ns, sizes in bytes. A run with more than [`MOST`] spans comes in wider columns; `merged` says how many
+//! spans have no mark of their own.
+
+use serde_json::json;
+
+use crate::lane::Lane;
+use crate::profile::Cause;
+use crate::report::slices::{Slice, envelope, merged_away, slices};
+use crate::report::view::View;
+use crate::units::Nanos;
+
+/// Spans, and as many samples, that the page holds at most.
+const MOST: usize = 16_000;
+
+/// Passes that can be chosen by name.
+const MOST_PASSES: usize = 2_000;
+
+/// The data as one line of JSON.
+pub(super) fn data(view: &View<'_>) -> String {
+    let header = &view.profile.header;
+    let (spans, column) = bounded(view);
+    let steps = vram(view, column);
+    let merged: u64 = spans.iter().map(|(_, of_lane)| merged_away(of_lane)).sum();
+    let components = header.components.iter();
+    let shown = view.steady_window().1;
+    let passes = view
+        .passes
+        .iter()
+        .take(MOST_PASSES)
+        .map(|one| json!([view.pass_name(one), one.window.start.get(), one.window.end.get()]));
+    let rows = spans
+        .iter()
+        .flat_map(|(lane, of_lane)| of_lane.iter().map(|slice| row(view, *lane, slice)));
+    json!({
+        "lanes": spans.iter().map(|(lane, _)| lane.name()).collect::<Vec<_>>(),
+        "components": components
+            .map(|one| json!({"name": one.name, "blocks": one.blocks}))
+            .collect::<Vec<_>>(),
+        "spans": rows.collect::<Vec<_>>(),
+        "stalls": stalls(view),
+        "causes": Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>(),
+        "vram": steps,
+        "passes": passes.collect::<Vec<_>>(),
+        "start": view.whole.start.get(),
+        "end": view.whole.end.get(),
+        "shown": [shown.start.get(), shown.end.get()],
+        "budget": header.budget.get(),
+        "reserve": header.reserve.get(),
+        "slab": header.slab.get(),
+        "merged": merged,
+    })
+    .to_string()
+}
+
+/// The slices of every lane that ran, in columns wide enough for [`MOST`] of them, and that width.
+fn bounded(view: &View<'_>) -> (Vec<(Lane, Vec<Slice>)>, Nanos) {
+    let mut column = Nanos::new(1);
+    loop {
+        let of_lane = |lane: Lane| (lane, slices(view.profile, lane, view.whole, column));
+        let lanes: Vec<_> = view.summary.lanes.iter().map(|one| of_lane(one.lane)).collect();
+        if lanes.iter().map(|(_, slices)| slices.len()).sum::<usize>() <= MOST {
+            return (lanes, column);
+        }
+        // The first width that can help is that of MOST columns over the whole run.
+        column = column.saturating_mul(2).max(view.whole.column(MOST as u64));
+    }
+}
+
+fn row(view: &View<'_>, lane: Lane, slice: &Slice) -> serde_json::Value {
+    let span = &view.profile.spans[slice.span];
+    let on = view.summary.lanes.iter().position(|one| one.lane == lane);
+    let wait = span.waited_for.map_or(-1, |cause| i64::try_from(cause.lane.index()).unwrap_or(-1));
+    let duration = slice.end.saturating_sub(slice.start).get();
+    json!([
+        on,
+        slice.start.get(),
+        duration,
+        span.component,
+        span.block,
+        span.pass,
+        span.bytes.get(),
+        slice.count,
+        wait
+    ])
+}
+
+fn stalls(view: &View<'_>) -> Vec<serde_json::Value> {
+    let cause = |wanted: Cause| Cause::ALL.iter().position(|cause| *cause == wanted);
+    let listed = view.stalls.iter().take(MOST);
+    listed
+        .map(|one| {
+            let (start, length) = (one.needed_at.get(), one.late_by.get());
+            json!([start, length, one.component, one.block, one.pass, cause(one.cause)])
+        })
+        .collect()
+}
+
+fn vram(view: &View<'_>, mut column: Nanos) -> Vec<[u64; 2]> {
+    loop {
+        let steps = envelope(&view.profile.vram, view.whole, column);
+        if steps.len() <= MOST {
+            return steps.into_iter().map(|(at, in_use)| [at.get(), in_use.get()]).collect();
+        }
+        column = column.saturating_mul(2).max(view.whole.column(MOST as u64));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::fixture;
+
+    #[test]
+    fn long_runs_are_merged_and_counted() {
+        let mut profile = fixture::large();
+        let copies = profile.spans.clone();
+        let length = profile.spans.last().expect("spans").end.get();
+        for round in 1..8u64 {
+            profile.spans.extend(copies.iter().cloned().map(|mut span| {
+                span.start = Nanos::new(span.start.get() + round * length);
+                span.end = Nanos::new(span.end.get() + round * length);
+                span
+            }));
+        }
+        let view = View::of(&profile);
+        let value: serde_json::Value = serde_json::from_str(&data(&view)).expect("json");
+        let rows = value["spans"].as_array().expect("spans");
+        assert!(rows.len() <= MOST);
+        let counted: u64 = rows.iter().map(|row| row[7].as_u64().expect("a count")).sum();
+        assert_eq!(counted, profile.spans.len() as u64);
+        assert_eq!(value["merged"].as_u64(), Some(counted - rows.len() as u64));
+        assert!(value["merged"].as_u64() > Some(0));
+    }
+}

@@ -1,0 +1,183 @@
+//! Turns a run into one self-contained page: no network, no fonts, readable without script, same bytes every time.
+//!
+//! All numbers are computed here; the script (`report.js`) only redraws the timeline, sorts tables and switches the
+//! theme. The content security policy allows nothing but this page's own style and script, which carry a nonce
+//! derived from the page's data, so that no name in a profile can bring a script of its own.
+
+mod compare;
+mod data;
+mod markup;
+mod method;
+mod tables;
+mod timeline;
+
+use markup::{escape, json_in_script, paragraph, section};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Extras;
+use super::view::View;
+
+const STYLE: &str = include_str!("report.css");
+const SCRIPT: &str = include_str!("report.js");
+
+/// The page of the first run; the others are compared with it.
+pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
+    let Some(view) = views.first() else { return String::new() };
+    let data = json_in_script(&data::data(view));
+    let nonce = format!("{:016x}", xxh3_64(data.as_bytes()));
+    let header = &view.profile.header;
+    let title = format!("{} on {}", header.model, header.device);
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; base-uri 'none'; \
+         form-action 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} \u{2013} vramplan report</title>\n\
+         <style nonce=\"{nonce}\">\n{STYLE}</style>\n</head>\n<body>\n",
+        escape(&title)
+    );
+    out.push_str(PATTERNS);
+    out.push_str(&top(view, extras, &title));
+    out.push_str("<main>\n");
+    out.push_str(&tiles(view));
+    out.push_str(&run_section(view));
+    out.push_str(&tables::ledger(view));
+    out.push_str(&tables::stalls(view));
+    out.push_str(&tables::passes(view));
+    out.push_str(&tables::lanes(view));
+    out.push_str(&compare::runs(views));
+    out.push_str(&compare::policies(view, extras));
+    out.push_str(&compare::sweep(view, extras));
+    out.push_str(&plan(extras));
+    out.push_str(&method::method(view));
+    out.push_str("</main>\n");
+    out.push_str(&format!(
+        "<script type=\"application/json\" id=\"data\">{data}</script>\n\
+         <script nonce=\"{nonce}\">\n{SCRIPT}</script>\n</body>\n</html>\n"
+    ));
+    out
+}
+
+fn top(view: &View<'_>, extras: &Extras, title: &str) -> String {
+    let header = &view.profile.header;
+    let mut out = format!(
+        "<header><div><h1>{}</h1><p class=\"sub\">budget {} \u{b7} backend {} \u{b7} times <b class=\"origin\">{}</b> \
+         \u{b7} plan {}</p></div><button id=\"theme\" type=\"button\" hidden>Dark / light</button></header>\n\
+         <div class=\"verdict\" role=\"note\" aria-label=\"Verdict\">\n",
+        escape(title),
+        header.budget.human(),
+        escape(&header.backend),
+        header.origin,
+        escape(&header.plan_digest)
+    );
+    let own = view.verdict();
+    for (index, line) in extras.verdict.iter().chain(&own).enumerate() {
+        out.push_str(&paragraph(if index == 0 { "first" } else { "more" }, line));
+    }
+    out.push_str("</div>\n");
+    out
+}
+
+/// The key figures, each with its unit, base and origin.
+fn tiles(view: &View<'_>) -> String {
+    let summary = &view.summary;
+    let steady = summary.components.get(view.main());
+    let origin = summary.origin.to_string();
+    let given = "reserve + slab";
+    let tiles = [
+        ("steady pass", steady.map_or("n/a".into(), |one| one.steady.human()), origin.clone()),
+        ("makespan", summary.makespan.human(), origin.clone()),
+        ("H2D hidden", summary.overlap_fraction.percent(), format!("of H2D busy, {origin}")),
+        (
+            "stall",
+            summary.stall.human(),
+            format!("{} of makespan, {origin}", view.of_makespan(summary.stall)),
+        ),
+        ("copied H2D", summary.bytes_h2d.human(), origin.clone()),
+        ("peak VRAM", summary.peak.human(), given.to_owned()),
+        ("headroom", summary.headroom.human(), "budget \u{2212} peak".to_owned()),
+    ];
+    let mut out = String::from("<dl class=\"tiles\">\n");
+    for (name, value, note) in tiles {
+        out.push_str(&format!(
+            "<div><dt>{}</dt><dd>{}</dd><dd class=\"base\">{}</dd></div>\n",
+            escape(name),
+            escape(&value),
+            escape(&note)
+        ));
+    }
+    out.push_str("</dl>\n");
+    out
+}
+
+fn run_section(view: &View<'_>) -> String {
+    let (name, window) = view.steady_window();
+    let (lanes, merged) = timeline::lanes(view, &name, window);
+    let mut body = String::from(CONTROLS);
+    body.push_str(&format!(
+        "<p class=\"note\" id=\"shown\">Shown: {}, {} of {} ({}); {merged} spans merged into neighbours.</p>\n",
+        escape(&name),
+        crate::units::Nanos::new(window.length()).human(),
+        view.summary.makespan.human(),
+        view.summary.origin
+    ));
+    body.push_str("<div class=\"scroll\" id=\"charts\">\n");
+    body.push_str(&lanes);
+    body.push_str(&timeline::minimap(view, window));
+    body.push_str("<h3>VRAM in use</h3>\n");
+    body.push_str(&timeline::memory(view, &name, window));
+    body.push_str("</div>\n");
+    body.push_str("<output id=\"detail\" class=\"detail\" aria-live=\"polite\" hidden></output>\n");
+    body.push_str(&legend(view));
+    section("timeline", "Timeline", &body)
+}
+
+fn legend(view: &View<'_>) -> String {
+    let mut out = String::from("<ul class=\"legend\">");
+    let lanes = view.summary.lanes.iter().map(|lane| (lane.lane.name(), lane.lane.name()));
+    let others = [
+        ("stall", "stall: compute waits for a copy"),
+        ("reserve", "reserve (given)"),
+        ("inuse", "slab bytes in use"),
+    ];
+    for (class, label) in lanes.chain(others) {
+        out.push_str(&format!(
+            "<li><svg width=\"22\" height=\"12\" aria-hidden=\"true\"><rect class=\"{class}\" width=\"22\" height=\"12\"/></svg> {label}</li>"
+        ));
+    }
+    out.push_str("</ul>\n");
+    out
+}
+
+fn plan(extras: &Extras) -> String {
+    let Some(text) = &extras.plan_yaml else { return String::new() };
+    let body = format!(
+        "<details><summary>The plan file ({} lines)</summary><pre tabindex=\"0\">{}</pre></details>\n",
+        text.lines().count(),
+        escape(text)
+    );
+    section("plan", "Plan", &body)
+}
+
+/// Shown by the script only.
+const CONTROLS: &str = "<div class=\"controls\" id=\"controls\" hidden>\n\
+    <label>Pass <select id=\"pass\"></select></label>\n\
+    <button type=\"button\" id=\"prev\">\u{2039} Previous</button>\n\
+    <button type=\"button\" id=\"next\">Next \u{203a}</button>\n\
+    <button type=\"button\" id=\"in\">Zoom in</button>\n\
+    <button type=\"button\" id=\"out\">Zoom out</button>\n\
+    <button type=\"button\" id=\"all\">Whole run</button>\n\
+    <span class=\"keys\">Drag to pan; in the focused timeline: \u{2190} \u{2192} pan, + \u{2212} zoom, 0 whole run, \
+    N and P step through spans</span>\n</div>\n";
+
+/// Hatches, so that no meaning rests on colour alone.
+const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\
+    <pattern id=\"p-h2d\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-h2d\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-d2h\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-d2h\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-stall\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\">\
+    <rect width=\"5\" height=\"5\" class=\"f-stall\"/><rect width=\"2\" height=\"5\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-cold\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
+    <rect width=\"6\" height=\"6\" class=\"f-cold\"/><circle cx=\"3\" cy=\"3\" r=\"1.2\" class=\"f-ink\"/></pattern>\
+    </defs></svg>\n";

@@ -1,0 +1,227 @@
+//! Turns a window of a run into a static picture of its lanes and its VRAM; the script redraws both when it may.
+//!
+//! ```text
+//! compute  ███ 1 ███   ███ 2 ███        one row per lane that ran
+//! h2d      ▒▒▒▒▒ 2 ▒▒▒▒
+//! stalls             ╳╳                 waits of compute for a copy
+//!          └─┴─┴─┴─┴─┴─┴─┴─┘ ms
+//! VRAM     ▁▂▅▅▅▃▅▅▅▅▅▅ ┄┄ budget, peak, reserve
+//! ```
+
+use super::markup::escape;
+use crate::report::axis::{bytes_ticks, time_ticks};
+use crate::report::slices::{Window, envelope, merged_away, slices};
+use crate::report::view::View;
+use crate::units::{Bytes, Nanos};
+
+/// Width of the static pictures, and of the column of lane names in them. `report.js` has the same.
+const WIDTH: u32 = 1000;
+const GUTTER: u32 = 76;
+const PLOT: u32 = WIDTH - GUTTER - 12;
+const ROW: u32 = 34;
+const PITCH: u32 = 42;
+const MEMORY: u32 = 150;
+
+/// The lanes within a window, and how many spans have no mark of their own.
+pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64) {
+    let rows = rows(view);
+    let height = rows * PITCH + 26;
+    let mut out = format!(
+        "<svg id=\"gantt\" class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" tabindex=\"0\" \
+         aria-labelledby=\"gantt-t\"><title id=\"gantt-t\">Timeline of {}: one row per lane, and stalls</title>\
+         <g class=\"plot\">",
+        escape(name)
+    );
+    let mut merged = 0;
+    for (row, lane) in (0u32..).zip(&view.summary.lanes) {
+        let y = row * PITCH;
+        out.push_str(&row_name(y, lane.lane.name()));
+        let on_lane = slices(view.profile, lane.lane, window, window.column(u64::from(PLOT)));
+        merged += merged_away(&on_lane);
+        for slice in &on_lane {
+            let span = &view.profile.spans[slice.span];
+            let block = view.block_name(span.component, span.block);
+            let label = match slice.count {
+                1 => format!("{block}, pass {}", span.pass),
+                count => format!("{count} spans from {block}, pass {}", span.pass),
+            };
+            let text = if slice.count == 1 { short(&block) } else { "" };
+            let at = (slice.start, slice.end);
+            out.push_str(&mark(window, y, at, lane.lane.name(), &label, text));
+        }
+    }
+    let y = (rows - 1) * PITCH;
+    out.push_str(&row_name(y, "stalls"));
+    let late = |at: Nanos, by: Nanos| at < window.end && at.saturating_add(by) > window.start;
+    for stall in view.stalls.iter().filter(|one| late(one.needed_at, one.late_by)) {
+        let block = view.block_name(stall.component, stall.block);
+        let label = format!(
+            "{block}, pass {}: {} late, {}",
+            stall.pass,
+            stall.late_by.human(),
+            stall.cause.name()
+        );
+        let at = (stall.needed_at, stall.needed_at.saturating_add(stall.late_by));
+        out.push_str(&mark(window, y, at, "stall", &label, ""));
+    }
+    out.push_str(&time_axis(window, rows * PITCH));
+    out.push_str("</g></svg>\n");
+    (out, merged)
+}
+
+/// One row per lane that ran, and one for stalls.
+fn rows(view: &View<'_>) -> u32 {
+    u32::try_from(view.summary.lanes.len()).unwrap_or(0) + 1
+}
+
+fn row_name(y: u32, name: &str) -> String {
+    format!(
+        "<text class=\"lane\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{name}</text>",
+        GUTTER - 8,
+        y + ROW / 2 + 5
+    )
+}
+
+/// One rectangle, at least one unit wide, with its text where that fits.
+fn mark(
+    window: Window,
+    y: u32,
+    at: (Nanos, Nanos),
+    class: &str,
+    label: &str,
+    text: &str,
+) -> String {
+    let x = GUTTER + window.place(at.0, PLOT);
+    let width = (GUTTER + window.place(at.1, PLOT)).saturating_sub(x).max(1);
+    let time = at.1.saturating_sub(at.0).human();
+    let mut out = format!(
+        "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{ROW}\"><title>{}, {time}</title></rect>",
+        escape(label)
+    );
+    if !text.is_empty() && width as usize > 7 * text.len() + 3 {
+        let (x, y) = (x + width / 2, y + ROW / 2 + 4);
+        let text = escape(text);
+        out.push_str(&format!(
+            "<text class=\"on-{class}\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{text}</text>"
+        ));
+    }
+    out
+}
+
+/// The last part of a block's name: `7` of `single_transformer_blocks.7`.
+fn short(block: &str) -> &str {
+    block.rsplit('.').next().unwrap_or(block)
+}
+
+fn time_axis(window: Window, y: u32) -> String {
+    let mut out = format!("<path class=\"axis\" d=\"M{GUTTER} {y}h{PLOT}\"/>");
+    for tick in time_ticks(window.start, window.end, 9) {
+        let x = GUTTER + window.place(tick.at, PLOT);
+        let anchor = if x + 30 > WIDTH { "end" } else { "middle" };
+        out.push_str(&format!(
+            "<path class=\"axis\" d=\"M{x} {y}v5\"/><text class=\"tick\" x=\"{x}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+            y + 19,
+            tick.label
+        ));
+    }
+    out
+}
+
+/// VRAM in use within a window: reserve below, the slab's bytes in use on it, lines for budget and peak.
+pub(super) fn memory(view: &View<'_>, name: &str, window: Window) -> String {
+    let header = &view.profile.header;
+    let peak = view.summary.peak;
+    let top = Bytes::new(header.budget.max(peak).get().max(1) / 100 * 108 + 1);
+    let up = |size: Bytes| {
+        let height = u128::from(size.min(top).get()) * u128::from(MEMORY) / u128::from(top.get());
+        MEMORY - u32::try_from(height).unwrap_or(MEMORY) + 4
+    };
+    let mut out = format!(
+        "<svg id=\"vram\" class=\"chart\" viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-labelledby=\"vram-t\">\
+         <title id=\"vram-t\">VRAM in use over {}, against reserve, peak and budget</title><g class=\"plot\">",
+        MEMORY + 30,
+        escape(name)
+    );
+    for tick in bytes_ticks(top, 5) {
+        let y = up(tick.at);
+        out.push_str(&format!(
+            "<path class=\"grid\" d=\"M{GUTTER} {y}h{PLOT}\"/><text class=\"tick\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            GUTTER - 8, y + 4, tick.label
+        ));
+    }
+    out.push_str(&area(view, window, &up));
+    let floor = up(header.reserve);
+    out.push_str(&format!(
+        "<rect class=\"reserve\" x=\"{GUTTER}\" y=\"{floor}\" width=\"{PLOT}\" height=\"{}\"/>",
+        MEMORY + 4 - floor
+    ));
+    out.push_str(&level(up(peak), "peak", &format!("peak {}", peak.human()), true));
+    out.push_str(&level(
+        up(header.budget),
+        "budget",
+        &format!("budget {}", header.budget.human()),
+        false,
+    ));
+    out.push_str(&time_axis(window, MEMORY + 4));
+    out.push_str("</g></svg>\n");
+    out
+}
+
+fn area(view: &View<'_>, window: Window, up: &dyn Fn(Bytes) -> u32) -> String {
+    let reserve = view.profile.header.reserve;
+    let mut path = format!("M{GUTTER} {}", up(reserve));
+    for (at, in_use) in envelope(&view.profile.vram, window, window.column(u64::from(PLOT))) {
+        let x = GUTTER + window.place(at, PLOT);
+        path.push_str(&format!("H{x}V{}", up(reserve.saturating_add(in_use))));
+    }
+    path.push_str(&format!("H{}V{}Z", GUTTER + PLOT, up(reserve)));
+    format!("<path class=\"inuse\" d=\"{path}\"/>")
+}
+
+/// A horizontal line with its name; peak and budget are often close, so one name stands left and one right.
+fn level(y: u32, class: &str, label: &str, left: bool) -> String {
+    let (x, anchor) = if left { (GUTTER + 6, "start") } else { (GUTTER + PLOT - 6, "end") };
+    let text = if left { y + 14 } else { y.saturating_sub(4).max(10) };
+    format!(
+        "<path class=\"{class}\" d=\"M{GUTTER} {y}h{PLOT}\"/><text class=\"level\" x=\"{x}\" y=\"{text}\" text-anchor=\"{anchor}\">{label}</text>"
+    )
+}
+
+/// The whole run in miniature: one line per lane, with the shown window marked.
+pub(super) fn minimap(view: &View<'_>, shown: Window) -> String {
+    let rows = rows(view);
+    let height = rows * 9 + 4;
+    let mut out = format!(
+        "<svg id=\"minimap\" class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"mini-t\">\
+         <title id=\"mini-t\">The whole run with the shown window marked</title>"
+    );
+    let mut bar = |y: u32, start: Nanos, end: Nanos, class: &str| {
+        let x = GUTTER + view.whole.place(start, PLOT);
+        let width = (GUTTER + view.whole.place(end, PLOT)).saturating_sub(x).max(1);
+        out.push_str(&format!(
+            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"7\"/>"
+        ));
+    };
+    let column = view.whole.column(u64::from(PLOT));
+    for (row, lane) in (0u32..).zip(&view.summary.lanes) {
+        for slice in slices(view.profile, lane.lane, view.whole, column) {
+            bar(row * 9 + 2, slice.start, slice.end, lane.lane.name());
+        }
+    }
+    for stall in &view.stalls {
+        bar(
+            (rows - 1) * 9 + 2,
+            stall.needed_at,
+            stall.needed_at.saturating_add(stall.late_by),
+            "stall",
+        );
+    }
+    let x = GUTTER + view.whole.place(shown.start, PLOT);
+    let width = (GUTTER + view.whole.place(shown.end, PLOT)).saturating_sub(x).max(2);
+    out.push_str(&format!(
+        "<text class=\"tick\" x=\"{}\" y=\"16\" text-anchor=\"end\">whole run</text>\
+         <rect id=\"brush\" x=\"{x}\" y=\"0\" width=\"{width}\" height=\"{height}\"/></svg>\n",
+        GUTTER - 8
+    ));
+    out
+}

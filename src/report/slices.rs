@@ -1,0 +1,170 @@
+//! Turns spans and samples into no more marks than a picture has columns.
+//!
+//! ```text
+//! spans    █|█|█|███████|█|█
+//! columns  ──── ──── ──── ────        spans that start within one column become one slice with a count
+//! slices   ▓3▓  ███████  ▓2▓
+//! ```
+
+use crate::lane::Lane;
+use crate::profile::{Profile, Span, VramSample};
+use crate::units::{Bytes, Nanos};
+
+/// One mark on a lane: a span, or several that start within one column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Start of the first span in it.
+    pub start: Nanos,
+    /// Last end of the spans in it.
+    pub end: Nanos,
+    /// Index of the first span in the profile.
+    pub span: usize,
+    /// How many spans it stands for.
+    pub count: u64,
+}
+
+/// A half-open range of time with its columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// From here.
+    pub start: Nanos,
+    /// To here, exclusive.
+    pub end: Nanos,
+}
+
+impl Window {
+    /// End minus start, at least 1 ns so that it can be divided by.
+    pub fn length(&self) -> u64 {
+        self.end.get().saturating_sub(self.start.get()).max(1)
+    }
+
+    /// The time of one of `columns`, at least 1 ns.
+    pub fn column(&self, columns: u64) -> Nanos {
+        Nanos::new((self.length() / columns.max(1)).max(1))
+    }
+
+    /// Where an instant lies on `width` units, clamped to the window.
+    pub fn place(&self, at: Nanos, width: u32) -> u32 {
+        let inside = at.max(self.start).min(self.end).get() - self.start.get();
+        let place = u128::from(inside) * u128::from(width) / u128::from(self.length());
+        u32::try_from(place).unwrap_or(width)
+    }
+}
+
+/// The slices of one lane that touch the window; spans that start less than `column` apart are merged.
+pub fn slices(profile: &Profile, lane: Lane, window: Window, column: Nanos) -> Vec<Slice> {
+    let touches = |span: &Span| span.start < window.end && span.end > window.start;
+    let on_lane = |(_, span): &(usize, &Span)| span.lane == lane && touches(span);
+    let mut merged: Vec<Slice> = Vec::new();
+    for (index, span) in profile.spans.iter().enumerate().filter(on_lane) {
+        match merged.last_mut() {
+            Some(last) if span.start < last.start.saturating_add(column) => {
+                last.end = last.end.max(span.end);
+                last.count += 1;
+            }
+            _ => {
+                merged.push(Slice { start: span.start, end: span.end, span: index, count: 1 });
+            }
+        }
+    }
+    merged
+}
+
+/// How many spans do not have a slice of their own.
+pub fn merged_away(slices: &[Slice]) -> u64 {
+    slices.iter().map(|slice| slice.count - 1).sum()
+}
+
+/// Steps of VRAM in use within the window, at most one per column: the highest use within each column.
+pub fn envelope(samples: &[VramSample], window: Window, column: Nanos) -> Vec<(Nanos, Bytes)> {
+    let first = samples.partition_point(|sample| sample.at <= window.start);
+    let before = first.checked_sub(1).map_or(Bytes::ZERO, |index| samples[index].in_use);
+    let inside = samples[first..].iter().take_while(|sample| sample.at < window.end);
+    // Each step: its start, the highest use in its column, the use with which the column ends.
+    let mut steps = vec![(window.start, before, before)];
+    for sample in inside {
+        match steps.last_mut() {
+            Some(last) if sample.at < last.0.saturating_add(column) => {
+                *last = (last.0, last.1.max(sample.in_use), sample.in_use);
+            }
+            _ => {
+                let fell = steps.last().filter(|last| last.1 > last.2).map(|last| (last.0, last.2));
+                if let Some((start, now)) = fell {
+                    let at = start.saturating_add(column);
+                    if at < sample.at {
+                        steps.push((at, now, now));
+                    }
+                }
+                steps.push((sample.at, sample.in_use, sample.in_use));
+            }
+        }
+    }
+    if let Some(&(start, high, now)) = steps.last().filter(|last| last.1 > last.2) {
+        debug_assert!(high > now);
+        let at = start.saturating_add(column);
+        if at < window.end {
+            steps.push((at, now, now));
+        }
+    }
+    steps.into_iter().map(|(at, high, _)| (at, high)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::fixture;
+    use proptest::prelude::*;
+
+    fn whole(profile: &Profile) -> Window {
+        let (start, end) = crate::profile::extent(profile);
+        Window { start, end }
+    }
+
+    #[test]
+    fn wide_spans_stay_as_they_are() {
+        let profile = fixture::small();
+        let slices = slices(&profile, Lane::Compute, whole(&profile), Nanos::new(1_000_000));
+        assert_eq!((slices.len(), merged_away(&slices)), (9, 0));
+    }
+
+    #[test]
+    fn spans_within_a_column_become_one_slice() {
+        let profile = fixture::small();
+        let slices = slices(&profile, Lane::Compute, whole(&profile), Nanos::new(130_000_000));
+        let counts: Vec<u64> = slices.iter().map(|slice| slice.count).collect();
+        assert_eq!(counts, [3, 3, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_is_lost_and_slices_stand_a_column_apart(
+            profile in fixture::any(), column in 1u64..60,
+        ) {
+            let window = whole(&profile);
+            let slices = slices(&profile, Lane::Compute, window, Nanos::new(column));
+            let spans = profile.spans.iter().filter(|span| span.lane == Lane::Compute).count();
+            prop_assert_eq!(slices.len() as u64 + merged_away(&slices), spans as u64);
+            let apart = |pair: &[Slice]| pair[1].start.get() - pair[0].start.get() >= column;
+            prop_assert!(slices.windows(2).all(apart));
+        }
+
+        #[test]
+        fn the_envelope_keeps_the_peak(profile in fixture::any(), column in 1u64..60) {
+            let steps = envelope(&profile.vram, whole(&profile), Nanos::new(column));
+            let end = whole(&profile).end;
+            let inside = profile.vram.iter().filter(|sample| sample.at < end);
+            let peak = inside.map(|sample| sample.in_use).max().unwrap_or_default();
+            prop_assert_eq!(steps.iter().map(|step| step.1).max(), Some(peak));
+            prop_assert!(steps.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        }
+
+        #[test]
+        fn a_narrow_column_changes_nothing(profile in fixture::any()) {
+            let steps = envelope(&profile.vram, whole(&profile), Nanos::new(1));
+            for (at, in_use) in steps {
+                let holds = profile.vram.iter().rfind(|sample| sample.at <= at);
+                prop_assert_eq!(in_use, holds.map_or(Bytes::ZERO, |sample| sample.in_use));
+            }
+        }
+    }
+}

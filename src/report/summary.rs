@@ -1,0 +1,82 @@
+//! Turns runs into one JSON object: the main run's figures at the top, its stalls, and the other runs' figures.
+
+use serde::Serialize;
+
+use super::View;
+use crate::error::{Error, Result};
+use crate::profile::{Cause, Summary, by_cause};
+use crate::units::{Nanos, plain};
+
+/// What the `report` command answers and `summary.json` holds.
+#[derive(Debug, Serialize)]
+pub struct Answer<'a> {
+    /// The main run's figures.
+    #[serde(flatten)]
+    pub summary: &'a Summary,
+    /// Its stall per cause; sums to `stall_ns`.
+    pub stalls_by_cause: Vec<CauseRow>,
+    /// Its stall per block, costliest first; sums to `stall_ns`.
+    pub stalls_by_block: Vec<BlockRow>,
+    /// The figures of the other runs.
+    pub other_runs: Vec<&'a Summary>,
+}
+
+/// The stalls of one cause.
+#[derive(Debug, Serialize)]
+pub struct CauseRow {
+    /// Why.
+    pub cause: Cause,
+    /// Uses that came late.
+    pub late_uses: u64,
+    /// How late, together.
+    #[serde(rename = "stall_ns", serialize_with = "plain")]
+    pub stall: Nanos,
+}
+
+/// The stalls of one block.
+#[derive(Debug, Serialize)]
+pub struct BlockRow {
+    /// The block's full id.
+    pub block: String,
+    /// Uses that came late.
+    pub late_uses: u64,
+    /// How late, together.
+    #[serde(rename = "stall_ns", serialize_with = "plain")]
+    pub stall: Nanos,
+    /// The latest of them.
+    #[serde(rename = "worst_ns", serialize_with = "plain")]
+    pub worst: Nanos,
+    /// The cause that cost most.
+    pub cause: Cause,
+}
+
+impl<'a> Answer<'a> {
+    /// The answer for these runs; `None` for none.
+    pub fn of(views: &'a [View<'a>]) -> Option<Self> {
+        let (main, others) = views.split_first()?;
+        let causes = by_cause(&main.stalls).into_iter();
+        let blocks = main.blocks.iter().map(|one| BlockRow {
+            block: main.profile.block_id(one.component, one.block),
+            late_uses: one.count,
+            stall: one.total,
+            worst: one.worst.late_by,
+            cause: one.main_cause(),
+        });
+        Some(Self {
+            summary: &main.summary,
+            stalls_by_cause: causes
+                .map(|(cause, late_uses, stall)| CauseRow { cause, late_uses, stall })
+                .collect(),
+            stalls_by_block: blocks.collect(),
+            other_runs: others.iter().map(|view| &view.summary).collect(),
+        })
+    }
+}
+
+/// `summary.json`.
+pub(super) fn json(views: &[View<'_>]) -> Result<Vec<u8>> {
+    let mut json = serde_json::to_vec_pretty(&Answer::of(views))
+        .map_err(|error| Error::Internal(format!("cannot write JSON: {error}")))?;
+    json.push(b'\n');
+    Ok(json)
+}
