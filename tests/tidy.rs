@@ -20,7 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "plan",
         &[
-            "device", "digest", "error", "figures", "lane", "model", "suggest", "units", "workload", "yaml",
+            "device", "digest", "error", "figures", "lane", "model", "suggest", "units",
+            "workload", "yaml",
         ],
     ),
     ("program", &["error", "lane", "plan", "units"]),
@@ -66,10 +67,13 @@ fn dependencies_point_one_way() {
         if ["lib", "main", "cli"].contains(&room.as_str()) {
             continue;
         }
-        let may = allowed.get(room.as_str()).unwrap_or_else(|| panic!("{room} has no place in the house"));
+        let may = allowed
+            .get(room.as_str())
+            .unwrap_or_else(|| panic!("{room} has no place in the house"));
         for (n, line) in code(&text) {
             for part in line.split("crate::").skip(1) {
-                let target: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let target: String =
+                    part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 if target != room && !may.contains(&target.as_str()) {
                     wrong.push(format!("{}:{n}: {room} imports {target}", path.display()));
                 }
@@ -126,7 +130,8 @@ fn modules_say_what_they_turn_into_what() {
 
 #[test]
 fn dependencies_stay_few() {
-    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).expect("Cargo.lock");
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"))
+        .expect("Cargo.lock");
     let count = lock.matches("[[package]]").count();
     // Everything, development and build included; each further crate is somebody's time to build and to trust.
     assert!(count <= 200, "{count} packages");

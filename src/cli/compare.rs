@@ -16,7 +16,9 @@ use crate::units::Nanos;
 /// are given: name:key=value:key=value, several separated by commas. `vramplan policies` lists them. Pass times
 /// are exact for the estimated compute times.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,leading,spread:r=30")]
+#[command(
+    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,leading,spread:r=30"
+)]
 pub struct Args {
     #[command(flatten)]
     request: RequestArgs,
@@ -56,9 +58,7 @@ pub fn policies(names: &[String]) -> Result<Vec<Policy>> {
 
 /// Plans by each policy under one budget.
 pub fn rows(request: &Request, policies: &[Policy]) -> Result<Vec<Row>> {
-    let row = |policy: &Policy| {
-        Ok(Row { policy: policy.clone(), plan: request.plan_by(policy)? })
-    };
+    let row = |policy: &Policy| Ok(Row { policy: policy.clone(), plan: request.plan_by(policy)? });
     policies.iter().map(row).collect()
 }
 
@@ -110,7 +110,11 @@ fn text(request: &Request, rows: &[Row]) -> String {
         request.device.name,
         request.vram.human()
     );
-    let _ = writeln!(text, "  {:<10}{:>11}{:>12}{:>12}{:>12}  setting", "policy", "pass", "to bound", "H2D/pass", "peak");
+    let _ = writeln!(
+        text,
+        "  {:<10}{:>11}{:>12}{:>12}{:>12}  setting",
+        "policy", "pass", "to bound", "H2D/pass", "peak"
+    );
     for row in rows {
         let name = row.policy.name;
         let Some(plan) = &row.plan else {
@@ -131,7 +135,8 @@ fn text(request: &Request, rows: &[Row]) -> String {
         );
     }
     if let Some(plan) = rows.iter().find_map(|row| row.plan.as_ref()) {
-        let _ = writeln!(text, "\n  no schedule takes less than {} per pass", bound_of(plan).human());
+        let _ =
+            writeln!(text, "\n  no schedule takes less than {} per pass", bound_of(plan).human());
     }
     text
 }

@@ -194,5 +194,6 @@ pub fn budget(text: &str, device: &DeviceSpec) -> Result<Bytes> {
             format!("{share}%").parse().map_err(|e| Error::usage(format!("--vram: {e}")))?;
         return Ok(Bytes::new(share.share_of(device.vram.get())));
     }
-    text.parse().map_err(|e| Error::usage(format!("--vram: {e}, or a share of the card such as 90%")))
+    text.parse()
+        .map_err(|e| Error::usage(format!("--vram: {e}, or a share of the card such as 90%")))
 }

@@ -54,7 +54,9 @@ enum Kind {
 
 /// Print a completion script for a shell.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  vramplan completions bash > ~/.local/share/bash-completion/completions/vramplan")]
+#[command(
+    after_help = "Example:\n  vramplan completions bash > ~/.local/share/bash-completion/completions/vramplan"
+)]
 pub struct CompletionsArgs {
     /// The shell.
     #[arg(value_enum)]
@@ -75,7 +77,11 @@ pub fn models(_: &ModelsArgs, terminal: &mut Terminal) -> Result<()> {
             let class = component.class.as_deref().unwrap_or("-");
             let mark = if Some(&component.name) == main.as_ref() { '*' } else { ' ' };
             let size = bytes.human();
-            let _ = writeln!(text, "{mark} {:<16}{size:>10}{blocks:>5} blocks  {class}", component.name);
+            let _ = writeln!(
+                text,
+                "{mark} {:<16}{size:>10}{blocks:>5} blocks  {class}",
+                component.name
+            );
             components.push(json!({
                 "name": component.name, "class": component.class, "total_bytes": bytes.get(), "blocks": blocks,
             }));
@@ -87,7 +93,8 @@ pub fn models(_: &ModelsArgs, terminal: &mut Terminal) -> Result<()> {
 }
 
 pub fn devices(_: &DevicesArgs, terminal: &mut Terminal) -> Result<()> {
-    let mut text = format!("{:<18}{:>9}{:>12}{:>13}{:>16}\n", "device", "VRAM", "H2D", "memory", "bf16 dense");
+    let mut text =
+        format!("{:<18}{:>9}{:>12}{:>13}{:>16}\n", "device", "VRAM", "H2D", "memory", "bf16 dense");
     let mut list = Vec::new();
     for name in device::builtin::names() {
         let Some(spec) = device::builtin::load(name).transpose()? else { continue };

@@ -18,7 +18,9 @@ use crate::plan::{ComponentPlan, Plan, Prepared, ROOT, Request};
 /// the pass time, the VRAM peak, and a time that no schedule can beat. Exits with 4 when the budget is too small,
 /// naming the smallest that works.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  vramplan plan flux1-dev --device rtx-4090 --vram 12GiB -o plan.yaml")]
+#[command(
+    after_help = "Example:\n  vramplan plan flux1-dev --device rtx-4090 --vram 12GiB -o plan.yaml"
+)]
 pub struct Args {
     #[command(flatten)]
     request: RequestArgs,

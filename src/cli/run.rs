@@ -85,7 +85,10 @@ pub fn simulate(plan: &Plan, program: &Program, sim: Sim) -> Result<(Profile, Re
 /// Writes a profile, compressed where the name says so.
 pub fn write_profile(path: &Path, profile: &Profile) -> Result<()> {
     let gzip = path.extension().is_some_and(|extension| extension == "gz");
-    files::write_file(path, &if gzip { profile::write_gz(profile)? } else { profile::write(profile)? })
+    files::write_file(
+        path,
+        &if gzip { profile::write_gz(profile)? } else { profile::write(profile)? },
+    )
 }
 
 /// The plan for another number of passes; predictions follow.

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Format, Terminal, files};
 use crate::error::{Error, Result};
-use crate::suggest;
 use crate::scan::{self, Choices, Folder, Opened, Scanned, Source, Summary};
+use crate::suggest;
 
 /// Read the headers of a checkpoint and write the manifest of its model.
 ///

@@ -96,8 +96,10 @@ fn budgets(request: &Request) -> Result<Vec<Bytes>> {
     let step = [1u64, 2, 4, 8].map(|n| n << 28).into_iter().find(|step| span / step < BUDGETS);
     let step = step.unwrap_or((span / BUDGETS).next_multiple_of(1 << 30).max(1 << 30));
     let first = least.get().next_multiple_of(step);
-    let mut budgets: Vec<Bytes> =
-        (0..).map(|n| Bytes::new(first + n * step)).take_while(|&b| b.get() < most.get() + step).collect();
+    let mut budgets: Vec<Bytes> = (0..)
+        .map(|n| Bytes::new(first + n * step))
+        .take_while(|&b| b.get() < most.get() + step)
+        .collect();
     budgets.push(request.vram);
     budgets.sort_unstable();
     budgets.dedup();
@@ -106,7 +108,8 @@ fn budgets(request: &Request) -> Result<Vec<Bytes>> {
 
 fn folder_of(args: &Args, vram: Bytes) -> PathBuf {
     let stem = |name: &str| {
-        let name = std::path::Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name =
+            std::path::Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         name.unwrap_or_else(|| "model".to_owned())
     };
     let (model, device) = (stem(&args.request.model), stem(&args.request.device));
@@ -139,9 +142,9 @@ fn extras(
             pass,
         })
     });
-    let bounds = points.iter().filter_map(|point| {
-        point.bound.map(|pass| BoundPoint { vram: point.vram, pass })
-    });
+    let bounds = points
+        .iter()
+        .filter_map(|point| point.bound.map(|pass| BoundPoint { vram: point.vram, pass }));
     Extras {
         verdict: Vec::new(),
         policies: policy_rows.collect(),
@@ -165,21 +168,35 @@ fn add_rest(
 ) {
     let ours = pass_of(plan);
     let others = rows.iter().filter(|row| row.policy.name != "hybrid");
-    let others = others.filter_map(|row| row.plan.as_ref().map(|plan| (row.policy.name, pass_of(plan))));
+    let others =
+        others.filter_map(|row| row.plan.as_ref().map(|plan| (row.policy.name, pass_of(plan))));
     let mut others: Vec<(&str, Nanos)> = others.collect();
     others.sort_by_key(|&(_, pass)| pass);
     if let Some((name, pass)) = others.first() {
         let slower = verdict::slower(*pass, ours);
-        let _ = writeln!(text, "  others   next best residency at this budget: {name}, {} ({slower})", pass.human());
+        let _ = writeln!(
+            text,
+            "  others   next best residency at this budget: {name}, {} ({slower})",
+            pass.human()
+        );
     }
     let compute = plan.components.iter().map(|c| c.bound.compute).sum::<Nanos>();
     // One part in a thousand is below what any of the estimates can tell apart.
     let free = |point: &&Point| {
-        point.passes.first().copied().flatten().is_some_and(|p| p.get() <= compute.get() + compute.get() / 1_000)
+        point
+            .passes
+            .first()
+            .copied()
+            .flatten()
+            .is_some_and(|p| p.get() <= compute.get() + compute.get() / 1_000)
     };
     if let Some(point) = points.iter().find(free) {
-        let _ = writeln!(text, "  more     from {} on, offloading costs nothing", point.vram.human());
+        let _ =
+            writeln!(text, "  more     from {} on, offloading costs nothing", point.vram.human());
     }
-    let _ = writeln!(text, "  checked  {operations} operations are safe by order alone; simulated run as predicted");
+    let _ = writeln!(
+        text,
+        "  checked  {operations} operations are safe by order alone; simulated run as predicted"
+    );
     let _ = writeln!(text, "  files    {}/report.html opens in a browser", folder.display());
 }

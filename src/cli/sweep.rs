@@ -18,7 +18,9 @@ const MAX_BUDGETS: u64 = 10_000;
 
 /// Show pass time against VRAM: what each GiB buys.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  vramplan sweep flux1-dev --device rtx-4090 --vram 6GiB..24GiB/1GiB -o sweep.csv")]
+#[command(
+    after_help = "Example:\n  vramplan sweep flux1-dev --device rtx-4090 --vram 6GiB..24GiB/1GiB -o sweep.csv"
+)]
 pub struct Args {
     #[command(flatten)]
     request: RequestArgs,
@@ -132,9 +134,9 @@ pub fn answer(policies: &[Policy], points: &[Point]) -> Value {
     let points: Vec<Value> = points
         .iter()
         .map(|point| {
-            let by_policy = policies.iter().zip(&point.passes).map(|(policy, pass)| {
-                json!({ "policy": policy.name, "pass_ns": pass.map(Nanos::get) })
-            });
+            let by_policy = policies.iter().zip(&point.passes).map(
+                |(policy, pass)| json!({ "policy": policy.name, "pass_ns": pass.map(Nanos::get) }),
+            );
             json!({
                 "vram_bytes": point.vram.get(),
                 "bound_ns": point.bound.map(Nanos::get),

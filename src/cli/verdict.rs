@@ -18,7 +18,9 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
     let _ = writeln!(text, "times are estimated, from {origin} figures of the device\n");
     for (component, prepared) in plan.components.iter().zip(request.prepare()?) {
         let total = prepared.total;
-        for (label, line) in lines(plan, component, total, &prepared.input.instance.device.h2d.rate.human()) {
+        for (label, line) in
+            lines(plan, component, total, &prepared.input.instance.device.h2d.rate.human())
+        {
             for (n, part) in wrapped(&line).into_iter().enumerate() {
                 let label = if n == 0 { label } else { "" };
                 let _ = writeln!(text, "  {label:<9}{part}");
@@ -47,7 +49,8 @@ fn lines(
         plan.budget.vram.saturating_sub(p.peak).human(),
     );
     if streamed == 0 {
-        let fits = format!("{name}: {} of weights fit in {weights}; nothing streams", total.human());
+        let fits =
+            format!("{name}: {} of weights fit in {weights}; nothing streams", total.human());
         let cost = format!(
             "{} per pass; {} for {} passes, {} of it loading before the first",
             p.pass.human(),
@@ -94,7 +97,14 @@ fn lines(
         component.bound.gap.percent(),
         component.bound.binding,
     );
-    vec![("fits", fits), ("set", set), ("cost", cost), ("copies", copies), ("bound", bound), ("memory", peak)]
+    vec![
+        ("fits", fits),
+        ("set", set),
+        ("cost", cost),
+        ("copies", copies),
+        ("bound", bound),
+        ("memory", peak),
+    ]
 }
 
 /// `+12.3 %` of a time over another.
@@ -125,7 +135,9 @@ fn wrapped(line: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in line.split(' ') {
         let last = parts.len() - 1;
-        if !parts[last].is_empty() && parts[last].chars().count() + 1 + word.chars().count() > WIDTH - 11 {
+        if !parts[last].is_empty()
+            && parts[last].chars().count() + 1 + word.chars().count() > WIDTH - 11
+        {
             parts.push(word.to_owned());
         } else {
             if !parts[last].is_empty() {

@@ -55,7 +55,7 @@ impl Pcie {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Origin;
+    use crate::figures::Origin;
     use std::collections::BTreeSet;
 
     fn all() -> Vec<(&'static str, DeviceSpec)> {

@@ -6,5 +6,4 @@
 pub mod builtin;
 mod spec;
 
-pub use crate::figures::Origin;
 pub use spec::{Compute, DEVICE_FORMAT, DeviceSpec, Host, Link, Memory, Pcie};

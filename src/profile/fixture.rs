@@ -12,7 +12,7 @@ use super::{
     Bound, ComponentHeader, Header, OpKind, PROFILE_FORMAT, Prediction, Profile, Span, VramSample,
     WaitedFor,
 };
-use crate::device::Origin;
+use crate::figures::Origin;
 use crate::lane::Lane;
 use crate::units::{Bytes, Fraction, Nanos};
 

@@ -16,7 +16,7 @@
 use serde::{Serialize, Serializer};
 
 use super::{Intervals, Profile, Span};
-use crate::device::Origin;
+use crate::figures::Origin;
 use crate::lane::Lane;
 use crate::units::{Bytes, Fraction, Nanos, plain};
 

@@ -18,8 +18,6 @@ mod metrics;
 mod spec;
 mod stalls;
 
-pub use crate::figures::{Bound, Prediction};
-pub use crate::lane::OpKind;
 pub use csv::spans_csv;
 pub use intervals::Intervals;
 pub(crate) use io::gzip as io_gzip;

@@ -1,6 +1,6 @@
 //! What a study knows beyond the recorded run: other policies, other budgets, the plan's text.
 
-use crate::device::Origin;
+use crate::figures::Origin;
 use crate::units::{Bytes, Nanos};
 
 /// Optional sections of a report. The default has none of them.

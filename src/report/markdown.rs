@@ -2,7 +2,7 @@
 
 use super::view::{View, signed_percent};
 use super::{Extras, PolicyRow};
-use crate::device::Origin;
+use crate::figures::Origin;
 use crate::profile::Summary;
 use crate::units::Nanos;
 

@@ -7,8 +7,9 @@ use super::family::{self, Family, Grid, Stream};
 use super::flops::{Work, work};
 use super::given::Given;
 use super::tokens::{STREAMS, Tokens, resolve};
-use crate::device::{DeviceSpec, Origin};
+use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::figures::Origin;
 use crate::model::{Component, Dtype, LANGUAGE_MODEL, Manifest, TensorSpec, Weights};
 use crate::units::{Bytes, Nanos};
 

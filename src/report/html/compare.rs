@@ -1,7 +1,7 @@
 //! Turns several runs, several policies and several budgets into tables and charts that stand side by side.
 
 use super::markup::{Cell, Column, Kind, escape, paragraph, section, table};
-use crate::device::Origin;
+use crate::figures::Origin;
 use crate::report::Extras;
 use crate::report::axis::{bytes_ticks, time_ticks};
 use crate::report::frontier::{Series, series};

@@ -1,7 +1,7 @@
 //! Turns a profile's header into the section that says where every number comes from and what it leaves out.
 
 use super::markup::{escape, section};
-use crate::device::Origin;
+use crate::figures::Origin;
 use crate::report::view::View;
 
 /// Origin, clock, formulas, limits.
