@@ -2,7 +2,7 @@
 //!
 //! `data/flops.json` holds, for one pass of a component, the operations of one block of each list, how many blocks
 //! the list has, and the operations outside the lists: counted over the dense products and attentions that the
-//! reference implementations run. `data/shapes/` holds the tensors of those components, from their checkpoints.
+//! reference implementations run. The tensors are those of the built-in manifests, made from the real checkpoints.
 
 #![expect(clippy::expect_used, reason = "a test that cannot read its data has failed")]
 
@@ -33,8 +33,7 @@ fn known() -> Vec<Known> {
 }
 
 fn shapes(model: &str) -> Manifest {
-    let file = format!("shapes/{model}.yaml");
-    Manifest::from_yaml(&file, &data(&file)).expect(&file)
+    model::builtin::load(model).expect(model).expect(model)
 }
 
 fn workload_of(model: &str) -> Workload {
@@ -97,33 +96,8 @@ fn operations_are_exactly_the_known_counts() {
 }
 
 #[test]
-fn built_in_manifests_count_the_same() {
-    for case in known() {
-        if let Some(manifest) = model::builtin::load(&case.model) {
-            check(&case, &manifest.expect(&case.model));
-        }
-    }
-}
-
-#[test]
 fn the_names_of_gguf_count_the_same() {
-    let renamed = [
-        ("LlamaForCausalLM", "llama"),
-        ("model.layers", "blk"),
-        ("self_attn.o_proj", "attn_output"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.down_proj", "ffn_down"),
-        ("mlp.up_proj", "ffn_up"),
-        ("lm_head", "output"),
-        ("model.embed_tokens", "token_embd"),
-        ("bf16", "q4_k"),
-    ];
-    let text = data("shapes/llama-3-8b.yaml");
-    let text = renamed.iter().fold(text, |text, (from, to)| text.replace(from, to));
-    let manifest = Manifest::from_yaml("gguf", &text).expect("sound");
+    let manifest = shapes("llama-3-8b-q4_k_m");
     let case = known().into_iter().find(|case| case.name == "llama-3-8b-2048").expect("listed");
     let main = manifest.main_component().expect("a component");
     let workload = workload_of("llama-3-8b-q4_k_m");

@@ -1,5 +1,7 @@
 //! What a plan can say and no planner of this version emits: phases, pieces, every lane, host synchronisations.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use expect_test::{expect, expect_file};
 use std::fmt::Write as _;
 use vramplan::backend::sim::Sim;

@@ -1,6 +1,8 @@
 //! Invariants of plan, program and simulator over random instances: memory never exceeded, bounds never beaten,
 //! prediction equals simulation, and no needless wait.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use proptest::prelude::*;
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Recorder};

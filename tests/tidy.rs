@@ -1,5 +1,7 @@
 //! Keeps what no compiler checks: the direction of dependencies, what must be absent below the command line, sizes.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,12 +8,9 @@
 
 use proptest::prelude::*;
 
-use super::{
-    Bound, ComponentHeader, Header, OpKind, PROFILE_FORMAT, Prediction, Profile, Span, VramSample,
-    WaitedFor,
-};
-use crate::figures::Origin;
-use crate::lane::Lane;
+use super::{ComponentHeader, Header, PROFILE_FORMAT, Profile, Span, VramSample, WaitedFor};
+use crate::figures::{Bound, Origin, Prediction};
+use crate::lane::{Lane, OpKind};
 use crate::units::{Bytes, Fraction, Nanos};
 
 const MS: u64 = 1_000_000;

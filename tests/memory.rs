@@ -1,0 +1,66 @@
+//! Counts allocations: a simulation that keeps no spans needs no more memory for a million passes than for ten.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![expect(unsafe_code, reason = "a global allocator that counts can only be written in unsafe code")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use vramplan::backend::sim::Sim;
+use vramplan::backend::{Backend, Discard};
+use vramplan::plan::{Instance, plan_instance};
+use vramplan::program::{Phase, Program};
+
+/// The system's allocator, with the bytes in use and the most that ever were.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: both functions pass their arguments on unchanged; counting touches no memory but the counters.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = IN_USE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(now, Relaxed);
+        // SAFETY: the caller's promise on `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: `pointer` came from `alloc` above with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most bytes that a run of so many passes adds to what was in use before, and its operations.
+fn run(passes: u32) -> (usize, u64) {
+    let mut plan = plan_instance(&Instance::equal(40, 100, 60, 1_000)).expect("a plan");
+    plan.passes = passes;
+    let whole = vramplan::plan::Schedule::of(&plan, &Instance::equal(1, 1, 1, 1).device);
+    let phase = Phase {
+        component: plan.name.clone(),
+        passes,
+        blocks: plan.blocks.iter().map(|block| block.block.clone()).collect(),
+        schedule: whole.expect("a schedule"),
+        places: Vec::new(),
+    };
+    let program = Program { slab: plan.slab.bytes, phases: vec![phase] };
+    let before = IN_USE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let mut counts = Discard::default();
+    Sim::default().run(&program, &mut counts).expect("a run to the end");
+    (PEAK.load(Relaxed) - before, counts.operations)
+}
+
+#[test]
+fn memory_does_not_grow_with_the_passes() {
+    let (few, operations) = run(10);
+    assert!(few > 0 && operations > 400);
+    let (many, operations) = run(20_000);
+    assert!(operations > 1_000_000);
+    assert_eq!(few, many);
+}
