@@ -32,6 +32,7 @@ const GENERIC_STEMS: &[&str] = &["model", "diffusion_pytorch_model"];
 
 /// What of `config.json` matters here.
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "an object")]
 struct Config {
     #[serde(default)]
     _class_name: Option<String>,

@@ -19,6 +19,7 @@ pub struct Index {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with a weight_map")]
 struct Fields {
     weight_map: UniqueMap<String>,
 }

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_key_that_stands_twice_is_refused_with_its_place() {
         expect![[
-            r#"x.json: line 2 column 5: found key "a" a second time, expected every key once"#
+            r#"x.json: line 2 column 4: found key "a" a second time, expected every key once"#
         ]]
         .assert_eq(&message(Within::File, b"{\"a\": 1,\n \"a\": 2}"));
     }

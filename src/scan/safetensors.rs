@@ -107,6 +107,7 @@ struct Header(Vec<(String, Entry)>);
 
 /// One tensor of the header. Fields unknown to us are left alone, as the format's own reader does.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with dtype, shape and data_offsets")]
 struct Entry {
     dtype: String,
     shape: Shape,
