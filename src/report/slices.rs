@@ -49,6 +49,14 @@ impl Window {
         let place = u128::from(inside) * u128::from(width) / u128::from(self.length());
         u32::try_from(place).unwrap_or(width)
     }
+
+    /// [`Window::place`] rounded up: where a mark ends that covers every column it touches. Marks that touch in
+    /// time then touch on paper, however narrow they are.
+    pub fn place_end(&self, at: Nanos, width: u32) -> u32 {
+        let inside = at.max(self.start).min(self.end).get() - self.start.get();
+        let place = (u128::from(inside) * u128::from(width)).div_ceil(u128::from(self.length()));
+        u32::try_from(place).unwrap_or(width)
+    }
 }
 
 /// The slices of one lane that touch the window; spans that start less than `column` apart are merged.

@@ -5,7 +5,7 @@
 //!  "spans": [[lane, start, duration, component, block, pass, bytes, count, wait lane or -1], …],
 //!  "stalls": [[start, duration, component, block, pass, cause], …], "causes": [name, …],
 //!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
-//!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged"}
+//!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged", "origin"}
 //! ```
 //!
 //! Times in ns, sizes in bytes. A run with more than [`MOST`] spans comes in wider columns; `merged` says how many
@@ -58,6 +58,7 @@ pub(super) fn data(view: &View<'_>) -> String {
         "reserve": header.reserve.get(),
         "slab": header.slab.get(),
         "merged": merged,
+        "origin": header.origin,
     })
     .to_string()
 }

@@ -92,13 +92,14 @@ fn mark(
     text: &str,
 ) -> String {
     let x = GUTTER + window.place(at.0, PLOT);
-    let width = (GUTTER + window.place(at.1, PLOT)).saturating_sub(x).max(1);
+    let width = (GUTTER + window.place_end(at.1, PLOT)).saturating_sub(x).max(1);
+    let thin = if width < 4 { " thin" } else { "" };
     let time = at.1.saturating_sub(at.0).human();
     let mut out = format!(
-        "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{ROW}\"><title>{}, {time}</title></rect>",
+        "<rect class=\"{class}{thin}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{ROW}\"><title>{}, {time}</title></rect>",
         escape(label)
     );
-    if !text.is_empty() && width as usize > 7 * text.len() + 3 {
+    if !text.is_empty() && width as usize > 7 * text.len() + 1 {
         let (x, y) = (x + width / 2, y + ROW / 2 + 4);
         let text = escape(text);
         out.push_str(&format!(
@@ -197,7 +198,7 @@ pub(super) fn minimap(view: &View<'_>, shown: Window) -> String {
     );
     let mut bar = |y: u32, start: Nanos, end: Nanos, class: &str| {
         let x = GUTTER + view.whole.place(start, PLOT);
-        let width = (GUTTER + view.whole.place(end, PLOT)).saturating_sub(x).max(1);
+        let width = (GUTTER + view.whole.place_end(end, PLOT)).saturating_sub(x).max(1);
         out.push_str(&format!(
             "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"7\"/>"
         ));

@@ -70,7 +70,9 @@ fn one(view: &View<'_>, sheet: &mut dyn Sheet, top: i32, name: &str, window: Win
         }
     }
     let length = Nanos::new(window.length()).human();
-    let text = format!("{name}, {length}; {merged} spans merged into neighbours");
+    let text = format!(
+        "{name}, {length}; {merged} spans merged into neighbours; marks are at least a pixel wide"
+    );
     sheet.text((LEFT, top + 12), 13, Anchor::Start, INK, &text)?;
     time_axis(sheet, window, LEFT, PLOT, lanes + rows(view) * PITCH)
 }
@@ -85,7 +87,8 @@ fn bar(
 ) -> Result<()> {
     let from = place(window, at.0, LEFT, PLOT);
     let to = place(window, at.1, LEFT, PLOT);
-    let to = if to - from > 4 { to - 1 } else { to.max(from + 1) };
+    let covered = LEFT + i32::try_from(window.place_end(at.1, PLOT)).unwrap_or(0);
+    let to = if to - from > 4 { to - 1 } else { covered.max(from + 1) };
     sheet.rect((from, y), (to, y + ROW), colour)
 }
 
