@@ -142,11 +142,11 @@
       node(plot, "text", { class: "lane", x: GUTTER - 8, y: row * PITCH + ROW / 2 + 5, "text-anchor": "end" }, name));
     d.lanes.forEach((_, lane) => { merged += drawLane(plot, lane, wide); });
     const x = scale(wide);
-    for (const [start, length, component, block, pass, cause] of d.stalls) {
+    for (const [start, length, component, block, pass, cause, count] of d.stalls) {
       if (start + length <= shown.start || start >= shown.end) continue;
       const mark = drawMark(plot, (rows - 1) * PITCH, start, start + length, "stall", "", x);
       mark.addEventListener("pointerenter", () => tell(
-        `stall: ${blockName(component, block)}, pass ${pass}; needed at ${time(start)}, ${time(length)} late; ${d.causes[cause]}`,
+        `${count > 1 ? `${count} stalls from` : "stall:"} ${blockName(component, block)}, pass ${pass}; needed at ${time(start)}, ${time(length)} late; ${d.causes[cause]}`,
         `${component}.${block}.${pass}`));
     }
     axis(plot, rows * PITCH, wide);
@@ -184,7 +184,7 @@
         y: left ? y(bytes) + 14 : Math.max(10, y(bytes) - 4) }, `${name} ${size(bytes)}`);
     };
     level(peak, "peak", "peak", true);
-    level(d.budget, "budget", "budget", false);
+    level(d.budget, "budget", `headroom ${size(Math.max(0, d.budget - peak))} of budget`, false);
     axis(plot, MEMORY + 4, wide);
   }
 

@@ -4,7 +4,7 @@ use super::canvas::{Anchor, GRID, INK, RED, SOFT, Sheet, lane_colour};
 use crate::error::Result;
 use crate::report::View;
 use crate::report::axis::time_ticks;
-use crate::report::slices::{Window, merged_away, slices};
+use crate::report::slices::{Window, merged_away, slices, stall_slices};
 use crate::units::Nanos;
 
 const WIDTH: u32 = 1200;
@@ -63,11 +63,8 @@ fn one(view: &View<'_>, sheet: &mut dyn Sheet, top: i32, name: &str, window: Win
     }
     let y = lanes + (rows(view) - 1) * PITCH;
     sheet.text((LEFT - 10, y + ROW / 2), 13, Anchor::End, INK, "stalls")?;
-    for stall in &view.stalls {
-        let until = stall.needed_at.saturating_add(stall.late_by);
-        if stall.needed_at < window.end && until > window.start {
-            bar(sheet, window, y, (stall.needed_at, until), RED)?;
-        }
+    for (stall, end, _) in stall_slices(&view.stalls, window, column) {
+        bar(sheet, window, y, (stall.needed_at, end), RED)?;
     }
     let length = Nanos::new(window.length()).human();
     let text = format!(
