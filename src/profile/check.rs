@@ -13,9 +13,6 @@ use crate::units::{Bytes, Nanos};
 /// Problems listed at most; a hostile file must not make a list larger than itself.
 const MOST: usize = 1_000;
 
-/// Passes that one component may have; each costs a table entry even where nothing ran.
-const MAX_PASSES: u32 = 10_000_000;
-
 /// Everything that is wrong with a profile, in the order of the file; empty when it can be used.
 pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
     let mut found = Vec::new();
@@ -49,11 +46,6 @@ fn header(profile: &Profile, found: &mut Vec<Problem>) {
             let sizes = format!("{} sizes", component.bytes.len());
             let blocks = format!("one for each of {} blocks", component.blocks.len());
             found.push(Problem::new(format!("{place}.bytes"), sizes, blocks));
-        }
-        if component.passes > MAX_PASSES {
-            let passes = component.passes.to_string();
-            let most = format!("at most {MAX_PASSES}");
-            found.push(Problem::new(format!("{place}.passes"), passes, most));
         }
     }
 }

@@ -13,6 +13,8 @@
 //! * pass time = last compute end of the pass − last compute end of the one before (for a component's first pass:
 //!   − the last compute end of the component before, or 0)
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 
 use super::{Intervals, Profile, Span};
@@ -277,14 +279,12 @@ fn lanes(profile: &Profile, makespan: Nanos) -> Vec<LaneSummary> {
 
 fn components(profile: &Profile) -> Vec<ComponentSummary> {
     let count = profile.header.components.len();
-    let mut ends: Vec<Vec<Option<Nanos>>> = vec![Vec::new(); count];
+    // A map, not a table: the pass numbers of a file are not to be trusted with memory.
+    let mut ends: Vec<BTreeMap<u32, Nanos>> = vec![BTreeMap::new(); count];
     for span in profile.spans.iter().filter(|span| span.lane == Lane::Compute) {
         let Some(passes) = ends.get_mut(span.component as usize) else { continue };
-        let pass = span.pass as usize;
-        if passes.len() <= pass {
-            passes.resize(pass + 1, None);
-        }
-        passes[pass] = passes[pass].max(Some(span.end));
+        let end = passes.entry(span.pass).or_default();
+        *end = (*end).max(span.end);
     }
     let mut clock = Nanos::ZERO;
     let named = profile.header.components.iter().zip(ends);
@@ -292,7 +292,7 @@ fn components(profile: &Profile) -> Vec<ComponentSummary> {
         .map(|(component, ends)| {
             let start = clock;
             let mut passes = Vec::new();
-            for end in ends.into_iter().flatten() {
+            for end in ends.into_values() {
                 passes.push(end.saturating_sub(clock));
                 clock = clock.max(end);
             }

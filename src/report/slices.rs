@@ -7,7 +7,7 @@
 //! ```
 
 use crate::lane::Lane;
-use crate::profile::{Profile, Span, VramSample};
+use crate::profile::{Profile, Span, Stall, VramSample};
 use crate::units::{Bytes, Nanos};
 
 /// One mark on a lane: a span, or several that start within one column.
@@ -49,6 +49,14 @@ impl Window {
         let place = u128::from(inside) * u128::from(width) / u128::from(self.length());
         u32::try_from(place).unwrap_or(width)
     }
+
+    /// [`Window::place`] rounded up: where a mark ends that covers every column it touches. Marks that touch in
+    /// time then touch on paper, however narrow they are.
+    pub fn place_end(&self, at: Nanos, width: u32) -> u32 {
+        let inside = at.max(self.start).min(self.end).get() - self.start.get();
+        let place = (u128::from(inside) * u128::from(width)).div_ceil(u128::from(self.length()));
+        u32::try_from(place).unwrap_or(width)
+    }
 }
 
 /// The slices of one lane that touch the window; spans that start less than `column` apart are merged.
@@ -73,6 +81,24 @@ pub fn slices(profile: &Profile, lane: Lane, window: Window, column: Nanos) -> V
 /// How many spans do not have a slice of their own.
 pub fn merged_away(slices: &[Slice]) -> u64 {
     slices.iter().map(|slice| slice.count - 1).sum()
+}
+
+/// The stalls that touch the window, merged like spans: the first of each column, the last end, the count.
+pub fn stall_slices(stalls: &[Stall], window: Window, column: Nanos) -> Vec<(&Stall, Nanos, u64)> {
+    let mut merged: Vec<(&Stall, Nanos, u64)> = Vec::new();
+    for stall in stalls {
+        let end = stall.needed_at.saturating_add(stall.late_by);
+        if stall.needed_at >= window.end || end <= window.start {
+            continue;
+        }
+        match merged.last_mut() {
+            Some(last) if stall.needed_at < last.0.needed_at.saturating_add(column) => {
+                (last.1, last.2) = (last.1.max(end), last.2 + 1);
+            }
+            _ => merged.push((stall, end, 1)),
+        }
+    }
+    merged
 }
 
 /// Steps of VRAM in use within the window, at most one per column: the highest use within each column.

@@ -32,6 +32,51 @@ fn a_long_run_makes_a_page_below_two_megabytes() {
     assert!(page.contains("spans merged"));
 }
 
+#[test]
+fn thousands_of_passes_still_make_a_small_page() {
+    let mut profile = fixture::large();
+    let spans = profile.spans.clone();
+    let length = spans.last().expect("spans").end.get();
+    for round in 1..40u64 {
+        profile.spans.extend(spans.iter().cloned().map(|mut span| {
+            span.start = Nanos::new(span.start.get() + round * length);
+            span.end = Nanos::new(span.end.get() + round * length);
+            span.pass += 28 * u32::try_from(round).expect("a small count");
+            span
+        }));
+    }
+    let page = html::page(&[View::of(&profile)], &Extras::default());
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
+}
+
+#[test]
+fn the_largest_numbers_are_drawn_and_not_feared() {
+    let mut profile = fixture::small();
+    let most = Bytes::new(u64::MAX);
+    (profile.header.budget, profile.header.slab, profile.header.reserve) = (most, most, most);
+    profile.vram[3].in_use = most;
+    let last = profile.spans.last_mut().expect("spans");
+    (last.end, last.bytes, last.pass) = (Nanos::new(u64::MAX), most, u32::MAX);
+    profile.header.components[0].passes = u32::MAX;
+    let mut extras = extras();
+    extras.policies[0].pass = Nanos::new(u64::MAX);
+    extras.sweep[0].pass = Some(Nanos::new(u64::MAX));
+    extras.sweep[0].vram = most;
+    assert_eq!(render_with(&[profile], &extras).expect("files").len(), 11);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(12))]
+    #[test]
+    fn any_run_has_a_report_whose_svg_is_well_formed(profile in fixture::any()) {
+        let page = html::page(&[View::of(&profile)], &extras());
+        for tag in ["svg", "g", "table", "section", "div", "text"] {
+            let opened = page.matches(&format!("<{tag} ")).count() + page.matches(&format!("<{tag}>")).count();
+            proptest::prop_assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{}", tag);
+        }
+    }
+}
+
 /// What `study` passes in, small enough to check by eye.
 pub(crate) fn extras() -> Extras {
     let gib = |count: u64| Bytes::new(count << 30);

@@ -173,7 +173,10 @@ pub(super) fn sweep(view: &View<'_>, extras: &Extras) -> String {
     let high = points().map(|point| point.0).max().unwrap_or_default().max(budget);
     let longest = points().map(|point| point.1).max().unwrap_or_default();
     let across = Window { start: Nanos::new(low.get()), end: Nanos::new(high.get()) };
-    let up = Window { start: Nanos::ZERO, end: Nanos::new(longest.get() / 100 * 105 + 1) };
+    let up = Window {
+        start: Nanos::ZERO,
+        end: Nanos::new((longest.get() / 100).saturating_mul(105).saturating_add(1)),
+    };
     let at = |vram: Bytes, pass: Nanos| {
         (LEFT + across.place(Nanos::new(vram.get()), PLOT), 10 + HEIGHT - up.place(pass, HEIGHT))
     };

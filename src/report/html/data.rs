@@ -3,9 +3,9 @@
 //! ```text
 //! {"lanes": ["compute", …], "components": [{"name", "blocks"}],
 //!  "spans": [[lane, start, duration, component, block, pass, bytes, count, wait lane or -1], …],
-//!  "stalls": [[start, duration, component, block, pass, cause], …], "causes": [name, …],
+//!  "stalls": [[start, duration, component, block, pass, cause, count], …], "causes": [name, …],
 //!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
-//!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged"}
+//!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged", "origin"}
 //! ```
 //!
 //! Times in ns, sizes in bytes. A run with more than [`MOST`] spans comes in wider columns; `merged` says how many
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::lane::Lane;
 use crate::profile::Cause;
-use crate::report::slices::{Slice, envelope, merged_away, slices};
+use crate::report::slices::{Slice, envelope, merged_away, slices, stall_slices};
 use crate::report::view::View;
 use crate::units::Nanos;
 
@@ -47,7 +47,7 @@ pub(super) fn data(view: &View<'_>) -> String {
             .map(|one| json!({"name": one.name, "blocks": one.blocks}))
             .collect::<Vec<_>>(),
         "spans": rows.collect::<Vec<_>>(),
-        "stalls": stalls(view),
+        "stalls": stalls(view, column),
         "causes": Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>(),
         "vram": steps,
         "passes": passes.collect::<Vec<_>>(),
@@ -58,6 +58,7 @@ pub(super) fn data(view: &View<'_>) -> String {
         "reserve": header.reserve.get(),
         "slab": header.slab.get(),
         "merged": merged,
+        "origin": header.origin,
     })
     .to_string()
 }
@@ -94,13 +95,14 @@ fn row(view: &View<'_>, lane: Lane, slice: &Slice) -> serde_json::Value {
     ])
 }
 
-fn stalls(view: &View<'_>) -> Vec<serde_json::Value> {
+fn stalls(view: &View<'_>, column: Nanos) -> Vec<serde_json::Value> {
     let cause = |wanted: Cause| Cause::ALL.iter().position(|cause| *cause == wanted);
-    let listed = view.stalls.iter().take(MOST);
-    listed
-        .map(|one| {
-            let (start, length) = (one.needed_at.get(), one.late_by.get());
-            json!([start, length, one.component, one.block, one.pass, cause(one.cause)])
+    let merged = stall_slices(&view.stalls, view.whole, column).into_iter();
+    merged
+        .map(|(one, end, count)| {
+            let (start, length) = (one.needed_at, end.saturating_sub(one.needed_at));
+            let at = (start.get(), length.get());
+            json!([at.0, at.1, one.component, one.block, one.pass, cause(one.cause), count])
         })
         .collect()
 }

@@ -61,6 +61,9 @@ impl Cell {
     }
 }
 
+/// Rows from which on a table scrolls by itself.
+const TALL: usize = 16;
+
 /// A table with caption and scoped headings; `sortable` ones are sorted by a click on a heading.
 pub(super) fn table(
     caption: &str,
@@ -69,8 +72,14 @@ pub(super) fn table(
     rows: &[Vec<Cell>],
 ) -> String {
     let class = if sortable { " class=\"sortable\"" } else { "" };
+    let tall = match rows.len() {
+        TALL.. => {
+            format!(" tall\" tabindex=\"0\" role=\"region\" aria-label=\"{}", escape(caption))
+        }
+        _ => String::new(),
+    };
     let mut out = format!(
-        "<div class=\"scroll\"><table{class}><caption>{}</caption>\n<thead><tr>",
+        "<div class=\"scroll{tall}\"><table{class}><caption><span>{}</span></caption>\n<thead><tr>",
         escape(caption)
     );
     for Column(heading, kind) in columns {

@@ -129,6 +129,7 @@ fn run_section(view: &View<'_>) -> String {
     body.push_str("</div>\n");
     body.push_str("<output id=\"detail\" class=\"detail\" aria-live=\"polite\" hidden></output>\n");
     body.push_str(&legend(view));
+    body.push_str(&paragraph("note", BEHIND));
     section("timeline", "Timeline", &body)
 }
 
@@ -158,6 +159,10 @@ fn plan(extras: &Extras) -> String {
     );
     section("plan", "Plan", &body)
 }
+
+/// The table behind the timeline.
+const BEHIND: &str = "Every span is a row of spans.csv. trace.json.gz opens in the Perfetto viewer, ui.perfetto.dev, \
+    without leaving this machine.";
 
 /// Shown by the script only.
 const CONTROLS: &str = "<div class=\"controls\" id=\"controls\" hidden>\n\

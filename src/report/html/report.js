@@ -13,7 +13,10 @@
   const UNITS = [[1e9, "s"], [1e6, "ms"], [1e3, "us"], [1, "ns"]];
   const time = (ns) => {
     const [scale, name] = UNITS.find(([scale]) => ns >= scale) || UNITS[3];
-    return scale === 1 ? `${ns} ns` : `${Number((ns / scale).toPrecision(4))} ${name}`;
+    if (scale === 1) return `${ns} ns`;
+    const thousandths = Math.round(ns * 1000 / scale), whole = Math.floor(thousandths / 1000);
+    const rest = String(thousandths % 1000).padStart(3, "0");
+    return `${whole}.${rest.slice(0, whole < 10 ? 3 : whole < 100 ? 2 : 1)} ${name}`;
   };
   const size = (bytes) => {
     const units = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]];
@@ -93,8 +96,8 @@
 
   function drawMark(plot, y, from, until, css, text, x) {
     const left = x(from), wide = Math.max(1, x(until) - left);
-    const mark = node(plot, "rect", { class: css, x: left.toFixed(1), y, width: wide.toFixed(1), height: ROW });
-    if (text && wide > 7 * text.length + 3) {
+    const mark = node(plot, "rect", { class: wide < 4 ? `${css} thin` : css, x: left.toFixed(1), y, width: wide.toFixed(1), height: ROW });
+    if (text && wide > 7 * text.length + 1) {
       node(plot, "text", { class: `on-${css}`, x: (left + wide / 2).toFixed(1), y: y + ROW / 2 + 4, "text-anchor": "middle" }, text);
     }
     return mark;
@@ -139,15 +142,15 @@
       node(plot, "text", { class: "lane", x: GUTTER - 8, y: row * PITCH + ROW / 2 + 5, "text-anchor": "end" }, name));
     d.lanes.forEach((_, lane) => { merged += drawLane(plot, lane, wide); });
     const x = scale(wide);
-    for (const [start, length, component, block, pass, cause] of d.stalls) {
+    for (const [start, length, component, block, pass, cause, count] of d.stalls) {
       if (start + length <= shown.start || start >= shown.end) continue;
       const mark = drawMark(plot, (rows - 1) * PITCH, start, start + length, "stall", "", x);
       mark.addEventListener("pointerenter", () => tell(
-        `stall: ${blockName(component, block)}, pass ${pass}; needed at ${time(start)}, ${time(length)} late; ${d.causes[cause]}`,
+        `${count > 1 ? `${count} stalls from` : "stall:"} ${blockName(component, block)}, pass ${pass}; needed at ${time(start)}, ${time(length)} late; ${d.causes[cause]}`,
         `${component}.${block}.${pass}`));
     }
     axis(plot, rows * PITCH, wide);
-    byId("shown").textContent = `Shown: ${time(shown.end - shown.start)} of ${time(d.end - d.start)}, from ${time(shown.start)}; `
+    byId("shown").textContent = `Shown: ${time(shown.end - shown.start)} of ${time(d.end - d.start)} (${d.origin}), from ${time(shown.start)}; `
       + `${merged} spans merged into neighbours.`;
   }
 
@@ -181,7 +184,7 @@
         y: left ? y(bytes) + 14 : Math.max(10, y(bytes) - 4) }, `${name} ${size(bytes)}`);
     };
     level(peak, "peak", "peak", true);
-    level(d.budget, "budget", "budget", false);
+    level(d.budget, "budget", `headroom ${size(Math.max(0, d.budget - peak))} of budget`, false);
     axis(plot, MEMORY + 4, wide);
   }
 

@@ -10,7 +10,7 @@
 
 use super::markup::escape;
 use crate::report::axis::{bytes_ticks, time_ticks};
-use crate::report::slices::{Window, envelope, merged_away, slices};
+use crate::report::slices::{Window, envelope, merged_away, slices, stall_slices};
 use crate::report::view::View;
 use crate::units::{Bytes, Nanos};
 
@@ -32,11 +32,12 @@ pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64
          <g class=\"plot\">",
         escape(name)
     );
+    let column = window.column(u64::from(PLOT));
     let mut merged = 0;
     for (row, lane) in (0u32..).zip(&view.summary.lanes) {
         let y = row * PITCH;
         out.push_str(&row_name(y, lane.lane.name()));
-        let on_lane = slices(view.profile, lane.lane, window, window.column(u64::from(PLOT)));
+        let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
         for slice in &on_lane {
             let span = &view.profile.spans[slice.span];
@@ -52,17 +53,11 @@ pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64
     }
     let y = (rows - 1) * PITCH;
     out.push_str(&row_name(y, "stalls"));
-    let late = |at: Nanos, by: Nanos| at < window.end && at.saturating_add(by) > window.start;
-    for stall in view.stalls.iter().filter(|one| late(one.needed_at, one.late_by)) {
+    for (stall, end, count) in stall_slices(&view.stalls, window, column) {
         let block = view.block_name(stall.component, stall.block);
-        let label = format!(
-            "{block}, pass {}: {} late, {}",
-            stall.pass,
-            stall.late_by.human(),
-            stall.cause.name()
-        );
-        let at = (stall.needed_at, stall.needed_at.saturating_add(stall.late_by));
-        out.push_str(&mark(window, y, at, "stall", &label, ""));
+        let what = format!("{block}, pass {}, {}", stall.pass, stall.cause.name());
+        let label = if count == 1 { what } else { format!("{count} stalls from {what}") };
+        out.push_str(&mark(window, y, (stall.needed_at, end), "stall", &label, ""));
     }
     out.push_str(&time_axis(window, rows * PITCH));
     out.push_str("</g></svg>\n");
@@ -92,13 +87,14 @@ fn mark(
     text: &str,
 ) -> String {
     let x = GUTTER + window.place(at.0, PLOT);
-    let width = (GUTTER + window.place(at.1, PLOT)).saturating_sub(x).max(1);
+    let width = (GUTTER + window.place_end(at.1, PLOT)).saturating_sub(x).max(1);
+    let thin = if width < 4 { " thin" } else { "" };
     let time = at.1.saturating_sub(at.0).human();
     let mut out = format!(
-        "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{ROW}\"><title>{}, {time}</title></rect>",
+        "<rect class=\"{class}{thin}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{ROW}\"><title>{}, {time}</title></rect>",
         escape(label)
     );
-    if !text.is_empty() && width as usize > 7 * text.len() + 3 {
+    if !text.is_empty() && width as usize > 7 * text.len() + 1 {
         let (x, y) = (x + width / 2, y + ROW / 2 + 4);
         let text = escape(text);
         out.push_str(&format!(
@@ -131,7 +127,9 @@ fn time_axis(window: Window, y: u32) -> String {
 pub(super) fn memory(view: &View<'_>, name: &str, window: Window) -> String {
     let header = &view.profile.header;
     let peak = view.summary.peak;
-    let top = Bytes::new(header.budget.max(peak).get().max(1) / 100 * 108 + 1);
+    let top = Bytes::new(header.budget.max(peak).get() / 100)
+        .saturating_mul(108)
+        .saturating_add(Bytes::new(1));
     let up = |size: Bytes| {
         let height = u128::from(size.min(top).get()) * u128::from(MEMORY) / u128::from(top.get());
         MEMORY - u32::try_from(height).unwrap_or(MEMORY) + 4
@@ -155,13 +153,10 @@ pub(super) fn memory(view: &View<'_>, name: &str, window: Window) -> String {
         "<rect class=\"reserve\" x=\"{GUTTER}\" y=\"{floor}\" width=\"{PLOT}\" height=\"{}\"/>",
         MEMORY + 4 - floor
     ));
+    let headroom = view.summary.headroom.human();
+    let budget = format!("headroom {headroom} of budget {}", header.budget.human());
     out.push_str(&level(up(peak), "peak", &format!("peak {}", peak.human()), true));
-    out.push_str(&level(
-        up(header.budget),
-        "budget",
-        &format!("budget {}", header.budget.human()),
-        false,
-    ));
+    out.push_str(&level(up(header.budget), "budget", &budget, false));
     out.push_str(&time_axis(window, MEMORY + 4));
     out.push_str("</g></svg>\n");
     out
@@ -197,7 +192,7 @@ pub(super) fn minimap(view: &View<'_>, shown: Window) -> String {
     );
     let mut bar = |y: u32, start: Nanos, end: Nanos, class: &str| {
         let x = GUTTER + view.whole.place(start, PLOT);
-        let width = (GUTTER + view.whole.place(end, PLOT)).saturating_sub(x).max(1);
+        let width = (GUTTER + view.whole.place_end(end, PLOT)).saturating_sub(x).max(1);
         out.push_str(&format!(
             "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"7\"/>"
         ));
@@ -208,13 +203,8 @@ pub(super) fn minimap(view: &View<'_>, shown: Window) -> String {
             bar(row * 9 + 2, slice.start, slice.end, lane.lane.name());
         }
     }
-    for stall in &view.stalls {
-        bar(
-            (rows - 1) * 9 + 2,
-            stall.needed_at,
-            stall.needed_at.saturating_add(stall.late_by),
-            "stall",
-        );
+    for (stall, end, _) in stall_slices(&view.stalls, view.whole, column) {
+        bar((rows - 1) * 9 + 2, stall.needed_at, end, "stall");
     }
     let x = GUTTER + view.whole.place(shown.start, PLOT);
     let width = (GUTTER + view.whole.place(shown.end, PLOT)).saturating_sub(x).max(2);

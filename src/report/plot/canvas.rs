@@ -135,11 +135,7 @@ impl<B: DrawingBackend> Canvas<B> {
 
 impl<B: DrawingBackend> Sheet for Canvas<B> {
     fn rect(&mut self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Result<()> {
-        let mut corners = [self.at(from), self.at(to)];
-        if self.scale > 1 {
-            // plotters fills pixels up to and including the second corner.
-            corners[1] = (corners[1].0 - 1, corners[1].1 - 1);
-        }
+        let corners = [self.at(from), self.at(to)];
         self.area.draw(&Rectangle::new(corners, colour.filled())).map_err(failed)
     }
 

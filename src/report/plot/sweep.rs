@@ -36,7 +36,10 @@ impl Scale {
         let longest = points().map(|point| point.1).max().unwrap_or_default();
         Self {
             across: Window { start: Nanos::new(low.get()), end: Nanos::new(high.get()) },
-            up: Window { start: Nanos::ZERO, end: Nanos::new(longest.get() / 100 * 105 + 1) },
+            up: Window {
+                start: Nanos::ZERO,
+                end: Nanos::new((longest.get() / 100).saturating_mul(105).saturating_add(1)),
+            },
         }
     }
 

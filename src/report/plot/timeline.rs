@@ -4,7 +4,7 @@ use super::canvas::{Anchor, GRID, INK, RED, SOFT, Sheet, lane_colour};
 use crate::error::Result;
 use crate::report::View;
 use crate::report::axis::time_ticks;
-use crate::report::slices::{Window, merged_away, slices};
+use crate::report::slices::{Window, merged_away, slices, stall_slices};
 use crate::units::Nanos;
 
 const WIDTH: u32 = 1200;
@@ -63,14 +63,13 @@ fn one(view: &View<'_>, sheet: &mut dyn Sheet, top: i32, name: &str, window: Win
     }
     let y = lanes + (rows(view) - 1) * PITCH;
     sheet.text((LEFT - 10, y + ROW / 2), 13, Anchor::End, INK, "stalls")?;
-    for stall in &view.stalls {
-        let until = stall.needed_at.saturating_add(stall.late_by);
-        if stall.needed_at < window.end && until > window.start {
-            bar(sheet, window, y, (stall.needed_at, until), RED)?;
-        }
+    for (stall, end, _) in stall_slices(&view.stalls, window, column) {
+        bar(sheet, window, y, (stall.needed_at, end), RED)?;
     }
     let length = Nanos::new(window.length()).human();
-    let text = format!("{name}, {length}; {merged} spans merged into neighbours");
+    let text = format!(
+        "{name}, {length}; {merged} spans merged into neighbours; marks are at least a pixel wide"
+    );
     sheet.text((LEFT, top + 12), 13, Anchor::Start, INK, &text)?;
     time_axis(sheet, window, LEFT, PLOT, lanes + rows(view) * PITCH)
 }
@@ -85,7 +84,8 @@ fn bar(
 ) -> Result<()> {
     let from = place(window, at.0, LEFT, PLOT);
     let to = place(window, at.1, LEFT, PLOT);
-    let to = if to - from > 4 { to - 1 } else { to.max(from + 1) };
+    let covered = LEFT + i32::try_from(window.place_end(at.1, PLOT)).unwrap_or(0);
+    let to = if to - from > 4 { to - 1 } else { covered.max(from + 1) };
     sheet.rect((from, y), (to, y + ROW), colour)
 }
 

@@ -20,7 +20,9 @@ const BOTTOM: i32 = 370;
 pub(super) fn draw(view: &View<'_>, sheet: &mut dyn Sheet) -> Result<()> {
     let header = &view.profile.header;
     let peak = view.summary.peak;
-    let top = Bytes::new(header.budget.max(peak).get().max(1) / 100 * 104 + 1);
+    let top = Bytes::new(header.budget.max(peak).get() / 100)
+        .saturating_mul(104)
+        .saturating_add(Bytes::new(1));
     let up = |size: Bytes| height(size, top);
     titles(view, sheet)?;
     for tick in bytes_ticks(top, 6) {
