@@ -1,7 +1,10 @@
 //! Counts allocations: a simulation that keeps no spans needs no more memory for a million passes than for ten.
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
-#![expect(unsafe_code, reason = "a global allocator that counts can only be written in unsafe code")]
+#![expect(
+    unsafe_code,
+    reason = "a global allocator that counts can only be written in unsafe code"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

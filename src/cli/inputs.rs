@@ -129,10 +129,7 @@ impl Selection {
             Some(path) => {
                 Workload::from_yaml(&path.display().to_string(), &files::read_text(path)?)?
             }
-            None => match workload::builtin::load(&manifest.model) {
-                Some(workload) => workload?,
-                None => workload::default_for(manifest),
-            },
+            None => workload::for_model(manifest)?,
         };
         let reserve = self.reserve.map(|activations| Reserve { activations, ..Reserve::default() });
         let overrides = Overrides {

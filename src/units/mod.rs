@@ -21,6 +21,7 @@
 //! assert_eq!(rate.time_for(Bytes::new(679_662_592)), Nanos::new(27_186_504));
 //! ```
 
+mod decimal;
 mod fraction;
 
 use std::fmt;
@@ -30,6 +31,7 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use decimal::{exact_decimal, human_decimal};
 pub use fraction::Fraction;
 
 /// Why a text is not an amount: what was found and what was expected.
@@ -410,31 +412,6 @@ impl fmt::Display for FlopRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&exact_decimal(self.0, "FLOP/s"))
     }
-}
-
-const DECIMAL: [(u64, &str); 4] =
-    [(1_000_000_000_000, "T"), (1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
-
-/// The shortest exact form with a decimal prefix, at most one digit after the point.
-fn exact_decimal(value: u64, unit: &str) -> String {
-    for (scale, prefix) in DECIMAL.into_iter().filter(|&(scale, _)| value >= scale) {
-        if prefix == "k" && unit == "FLOP/s" {
-            break;
-        }
-        if value.is_multiple_of(scale) {
-            return format!("{}{prefix}{unit}", value / scale);
-        }
-        if value.is_multiple_of(scale / 10) {
-            return format!("{}.{}{prefix}{unit}", value / scale, value % scale / (scale / 10));
-        }
-    }
-    value.to_string()
-}
-
-fn human_decimal(value: u64, unit: &str) -> String {
-    let (scale, prefix) = DECIMAL.into_iter().find(|&(scale, _)| value >= scale).unwrap_or((1, ""));
-    let tenths = (u128::from(value) * 10 + u128::from(scale) / 2) / u128::from(scale);
-    format!("{}.{} {prefix}{unit}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
