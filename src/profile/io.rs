@@ -86,7 +86,7 @@ fn json<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) -> Result<()> {
         .map_err(|error| Error::Internal(format!("cannot write JSON: {error}")))
 }
 
-/// [`write`], compressed; the same profile gives the same bytes.
+/// [`write()`], compressed; the same profile gives the same bytes.
 pub fn write_gz(profile: &Profile) -> Result<Vec<u8>> {
     gzip(&write(profile)?)
 }
