@@ -23,10 +23,11 @@ mod trace;
 mod view;
 
 pub use extras::{BoundPoint, Extras, PolicyRow, SweepRow};
+pub use slices::Window;
 pub use summary::Answer;
 pub use text::screen;
 pub use trace::trace;
-pub use view::View;
+pub use view::{PassWindow, View};
 
 use crate::error::{Error, Result};
 use crate::profile::{self, Profile};

@@ -56,14 +56,20 @@ impl<'a> View<'a> {
         (0..self.summary.components.len()).max_by_key(total).unwrap_or(0)
     }
 
-    /// The window shown first: the first pass of the main component that takes its steady time.
+    /// The window shown first: the pass of the main component that comes closest to its steady time.
     pub fn steady_window(&self) -> (String, Window) {
         let main = self.main();
         let steady = self.summary.components.get(main).map(|component| component.steady);
-        let of_main = self.passes.iter().filter(|one| one.component == main);
-        let later = of_main.clone().filter(|one| one.pass > 0);
-        let is_steady = |one: &&PassWindow| Some(Nanos::new(one.window.length())) == steady;
-        match later.chain(of_main).find(is_steady) {
+        let steady = steady.map_or(0, Nanos::get);
+        let of_main: Vec<&PassWindow> =
+            self.passes.iter().filter(|one| one.component == main).collect();
+        // The first pass starts cold and the last copies nothing ahead: others are typical, where there are any.
+        let typical = match of_main.len() {
+            0..=2 => of_main.last().map_or(&[][..], std::slice::from_ref),
+            3 => &of_main[1..],
+            count => &of_main[1..count - 1],
+        };
+        match typical.iter().min_by_key(|one| one.window.length().abs_diff(steady)) {
             Some(found) => (self.pass_name(found), found.window),
             None => ("the whole run".to_owned(), self.whole),
         }

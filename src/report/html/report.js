@@ -63,7 +63,7 @@
   function axis(plot, y, wide) {
     const x = scale(wide);
     node(plot, "path", { class: "axis", d: `M${GUTTER} ${y}h${wide}` });
-    const every = step(shown.end - shown.start, Math.max(2, Math.floor(wide / 100)));
+    const every = step(shown.end - shown.start, Math.max(2, Math.floor(wide / 75)));
     const [unit, name] = shown.end >= 1e10 ? UNITS[0] : UNITS.slice(1).find(([scale]) => shown.end >= scale) || UNITS[3];
     const digits = Math.max(0, Math.ceil(-Math.log10(every / unit) - 1e-9));
     for (let at = Math.ceil(shown.start / every) * every; at <= shown.end; at += every) {
@@ -97,7 +97,7 @@
   function drawMark(plot, y, from, until, css, text, x) {
     const left = x(from), wide = Math.max(1, x(until) - left);
     const mark = node(plot, "rect", { class: wide < 4 ? `${css} thin` : css, x: left.toFixed(1), y, width: wide.toFixed(1), height: ROW });
-    if (text && wide > 7 * text.length + 1) {
+    if (text && wide > 6.5 * text.length + 4) {
       node(plot, "text", { class: `on-${css}`, x: (left + wide / 2).toFixed(1), y: y + ROW / 2 + 4, "text-anchor": "middle" }, text);
     }
     return mark;
@@ -188,10 +188,23 @@
     axis(plot, MEMORY + 4, wide);
   }
 
+  // The page holds the whole run's marks for a width of 1000; they move to where the timeline above has its own.
+  const marks = [...mini.querySelectorAll("rect")].filter((mark) => mark !== brush)
+    .map((mark) => ({ mark, x: Number(mark.getAttribute("x")) - GUTTER, wide: Number(mark.getAttribute("width")) }));
+  function fitMinimap(wide) {
+    const share = wide / (1000 - GUTTER - RIGHT), box = mini.getAttribute("viewBox").split(" ");
+    mini.setAttribute("viewBox", `0 0 ${width()} ${box[3]}`);
+    for (const one of marks) {
+      one.mark.setAttribute("x", (GUTTER + one.x * share).toFixed(1));
+      one.mark.setAttribute("width", Math.max(one.wide * share, 0.7).toFixed(1));
+    }
+  }
+
   function draw() {
     drawGantt();
     drawMemory();
-    const wide = 1000 - GUTTER - RIGHT, whole = d.end - d.start;
+    const wide = width() - GUTTER - RIGHT, whole = d.end - d.start;
+    fitMinimap(wide);
     brush.setAttribute("x", GUTTER + (shown.start - d.start) / whole * wide);
     brush.setAttribute("width", Math.max(2, (shown.end - shown.start) / whole * wide));
     const at = d.passes.findIndex(([, start, end]) => start === shown.start && end === shown.end);
@@ -257,8 +270,8 @@
       zoom(event.deltaY > 0 ? 1.25 : 0.8, Math.min(Math.max((event.clientX - box.left - GUTTER) / (box.width - GUTTER - RIGHT), 0), 1));
     }, { passive: false });
     mini.addEventListener("click", (event) => {
-      const box = mini.getBoundingClientRect(), edge = GUTTER / 1000 * box.width;
-      const at = d.start + (event.clientX - box.left - edge) / (box.width * (1000 - GUTTER - RIGHT) / 1000) * (d.end - d.start);
+      const left = mini.getBoundingClientRect().left + GUTTER;
+      const at = d.start + (event.clientX - left) / (width() - GUTTER - RIGHT) * (d.end - d.start);
       const half = (shown.end - shown.start) / 2;
       show(at - half, at + half);
     });

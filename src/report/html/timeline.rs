@@ -94,7 +94,7 @@ fn mark(
         "<rect class=\"{class}{thin}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{ROW}\"><title>{}, {time}</title></rect>",
         escape(label)
     );
-    if !text.is_empty() && width as usize > 7 * text.len() + 1 {
+    if !text.is_empty() && width as usize > 13 * text.len() / 2 + 4 {
         let (x, y) = (x + width / 2, y + ROW / 2 + 4);
         let text = escape(text);
         out.push_str(&format!(
