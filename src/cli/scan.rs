@@ -82,8 +82,7 @@ pub fn scan_path(path: &Path, choices: &Choices) -> Result<Scanned> {
         None => path.to_owned(),
         Some(_) => path.parent().map(Path::to_owned).unwrap_or_default(),
     };
-    let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
-    let absolute = fs::canonicalize(&base).map_err(unreadable)?;
+    let absolute = fs::canonicalize(or_here(&base)).map_err(unreadable)?;
     let folder_name =
         absolute.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let folder = Disk { base };
@@ -93,6 +92,11 @@ pub fn scan_path(path: &Path, choices: &Choices) -> Result<Scanned> {
         return Err(suggest::unknown(unknown.what, &unknown.name, &unknown.known));
     }
     checkpoint.manifest(choices)
+}
+
+/// The empty path means the working folder.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 /// A folder of the file system.
@@ -113,7 +117,7 @@ impl Folder for Disk {
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(self.base.join(path))? {
+        for entry in fs::read_dir(or_here(&self.base.join(path)))? {
             let entry = entry?;
             // Links are followed: that is how download caches lay out a model.
             let regular = fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());

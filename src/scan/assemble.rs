@@ -58,6 +58,9 @@ struct Draft<'a> {
 impl Checkpoint {
     /// The first chosen name that does not exist. [`manifest`](Self::manifest) refuses it too; this tells more.
     pub fn unknown_name(&self, choices: &Choices) -> Option<UnknownName> {
+        if choices.order.is_empty() && choices.lists.is_empty() {
+            return None;
+        }
         let mut known = BTreeSet::new();
         for component in &self.components {
             let names = component.tensors.iter().map(|tensor| tensor.spec.name());
@@ -87,9 +90,7 @@ impl Checkpoint {
 
     /// Cuts the components into blocks, orders them and states equal blocks once.
     pub fn manifest(&self, choices: &Choices) -> Result<Scanned> {
-        if (!choices.order.is_empty() || !choices.lists.is_empty())
-            && let Some(UnknownName { what, name, known }) = self.unknown_name(choices)
-        {
+        if let Some(UnknownName { what, name, known }) = self.unknown_name(choices) {
             let known = known.join(", ");
             return Err(Error::usage(format!("no {what} {name:?} in {}: {known}", self.path)));
         }
@@ -105,6 +106,9 @@ impl Checkpoint {
             kinds: kinds.into_map(&drafts),
         };
         let problems = manifest.validate();
+        if let (Some(problem), false) = (problems.first(), choices.order.is_empty()) {
+            return Err(Error::usage(format!("the order chosen does not fit: {problem}")));
+        }
         if !problems.is_empty() {
             return Err(Error::Input { file: self.path.clone(), problems });
         }

@@ -138,6 +138,11 @@ fn a_unet_is_one_chain_with_long_skips() {
     expect!["down_blocks.0>up_blocks.1 down_blocks.0>up_blocks.2 down_blocks.1>up_blocks.0 down_blocks.1>up_blocks.1 down_blocks.2>up_blocks.0"]
         .assert_eq(&edges.join(" "));
     assert_eq!(graph::build(component, &found.manifest).unwrap().node_count(), 9);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let checkpoint = read(&model("UNet2DConditionModel", &named(&names)), None).unwrap();
+    let backwards =
+        Choices { order: vec!["up_blocks".into(), "down_blocks".into()], ..Choices::default() };
+    assert_eq!(checkpoint.manifest(&backwards).unwrap_err().exit_code(), 2);
 }
 
 #[test]
