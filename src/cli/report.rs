@@ -8,15 +8,18 @@ use crate::error::{Error, Result};
 use crate::profile::{self, Profile};
 use crate::report::{self, Answer, View};
 
-/// Turn recorded runs into an HTML page, plots, CSV and a trace
+/// Turn recorded runs into an HTML page, plots, CSV and a trace.
+///
+/// report.html is one file that needs no network; trace.json.gz opens in ui.perfetto.dev.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  vramplan report run.json.gz -o report")]
 pub struct Args {
-    /// Profiles (.json or .json.gz); the first is reported, the others are compared with it
+    /// Profiles (.json or .json.gz); the first is reported, the others are compared with it.
     #[arg(required = true, value_name = "PROFILE")]
     profiles: Vec<PathBuf>,
-    /// Where the files go; made if missing
+    /// Where the files go; made if missing.
     #[arg(short, long, value_name = "DIR", default_value = "report")]
-    out: PathBuf,
+    output: PathBuf,
 }
 
 /// Reads every profile before writing anything, so that a bad one leaves no half report.
@@ -25,7 +28,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         args.profiles.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let files = report::render(&profiles)?;
     for file in &files {
-        write_file(&args.out.join(&file.name), &file.bytes)?;
+        write_file(&args.output.join(&file.name), &file.bytes)?;
     }
     let views: Vec<View<'_>> = profiles.iter().map(View::of).collect();
     let answer = Answer::of(&views).ok_or_else(|| Error::usage("no profile given"))?;
@@ -33,8 +36,8 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         terminal.warn(&format!("the run of {} was cut short", view.summary.model));
     }
     let mut text = report::screen(&views[0]);
-    text.push_str(&format!("\n{} files in {}:\n", files.len(), args.out.display()));
-    text.push_str(&format!("  {}\n", args.out.join("report.html").display()));
+    text.push_str(&format!("\n{} files in {}:\n", files.len(), args.output.display()));
+    text.push_str(&format!("  {}\n", args.output.join("report.html").display()));
     text.push_str(
         "  and summary.json, summary.md, spans.csv, trace.json.gz, timeline and vram plots\n",
     );
@@ -55,7 +58,7 @@ mod tests {
 
     fn report(folder: &Path, files: &[&str]) -> Result<()> {
         let profiles = files.iter().map(|file| folder.join(file)).collect();
-        let args = Args { profiles, out: folder.join("out") };
+        let args = Args { profiles, output: folder.join("out") };
         run(&args, &mut Terminal::new(Format::Json))
     }
 

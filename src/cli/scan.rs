@@ -16,6 +16,7 @@ use crate::suggest;
 /// PATH is a .safetensors or .gguf file, a shard index (*.safetensors.index.json), or the folder of a
 /// transformers model, of a diffusers component or of a diffusers pipeline. Only headers are read.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  vramplan scan ~/models/FLUX.1-dev -o flux.yaml")]
 pub struct Args {
     /// The checkpoint.
     path: PathBuf,

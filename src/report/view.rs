@@ -267,8 +267,8 @@ mod tests {
         profile.header.complete = false;
         expect_test::expect![[r#"
             The run was cut short: figures cover what ran.
-            A steady pass of transformer takes 773.2 ms (simulated).
-            97.8 % of H2D copy time is hidden under compute, 461.4 ms are exposed; compute stalls for 2.1 % of the makespan: 332.9 ms in the cold start, 128.5 ms later.
+            A steady pass of transformer takes 773.3 ms (simulated).
+            97.8 % of H2D copy time is hidden under compute, 461.5 ms are exposed; compute stalls for 2.1 % of the makespan: 333.0 ms in the cold start, 128.5 ms later.
             Peak VRAM is 6.5 GiB (slab + reserve), over the budget of 1.0 GiB by 5.5 GiB.
             Compute binds: it is busy 21.51 s and stalls 128.5 ms after the cold start; more VRAM would not make a steady pass noticeably faster.
         "#]].assert_eq(&verdict(&profile));

@@ -330,24 +330,26 @@ impl fmt::Display for Bytes {
 }
 
 impl Nanos {
-    /// Rounded for reading: the unit that leaves one to three digits before the point, three decimals at most.
+    /// Rounded for reading: four digits, in the unit that leaves one to three of them before the point.
     pub fn human(self) -> String {
-        let scaled = |unit: u64, name: &str| {
-            let thousandths =
-                (u128::from(self.0) * 1_000 + u128::from(unit) / 2) / u128::from(unit);
-            let (whole, rest) = (thousandths / 1_000, thousandths % 1_000);
-            match whole {
-                0..=9 => format!("{whole}.{rest:03} {name}"),
-                10..=99 => format!("{whole}.{:02} {name}", rest / 10),
-                _ => format!("{whole}.{} {name}", rest / 100),
-            }
-        };
-        match self.0 {
-            v if v >= 1_000_000_000 => scaled(1_000_000_000, "s"),
-            v if v >= 1_000_000 => scaled(1_000_000, "ms"),
-            v if v >= 1_000 => scaled(1_000, "us"),
-            v => format!("{v} ns"),
+        const UNITS: [(u64, &str); 3] = [(1_000, "us"), (1_000_000, "ms"), (1_000_000_000, "s")];
+        if self.0 < 1_000 {
+            return format!("{} ns", self.0);
         }
+        // A value that rounds to 1000 of a unit is 1 of the next.
+        for (n, (unit, name)) in UNITS.into_iter().enumerate() {
+            for (below, decimals) in [(10, 3u32), (100, 2), (1_000, 1)] {
+                let scale = 10u128.pow(decimals);
+                let scaled =
+                    (u128::from(self.0) * scale * 2 + u128::from(unit)) / (2 * u128::from(unit));
+                let last = n + 1 == UNITS.len() && below == 1_000;
+                if scaled < below * scale || last {
+                    let digits = decimals as usize;
+                    return format!("{}.{:0digits$} {name}", scaled / scale, scaled % scale);
+                }
+            }
+        }
+        unreachable!("the last unit takes every value")
     }
 }
 
@@ -455,7 +457,11 @@ mod tests {
     #[test]
     fn reading_forms_round() {
         assert_eq!(Nanos::new(1_234_567_890).human(), "1.235 s");
-        assert_eq!(Nanos::new(27_186_504).human(), "27.18 ms");
+        assert_eq!(Nanos::new(27_186_504).human(), "27.19 ms");
+        assert_eq!(Nanos::new(751_360_166).human(), "751.4 ms");
+        assert_eq!(Nanos::new(999_960_000).human(), "1.000 s");
+        assert_eq!(Nanos::new(9_999_600).human(), "10.00 ms");
+        assert_eq!(Nanos::new(12_345_678_901_234).human(), "12345.7 s");
         assert_eq!(Bytes::new(12 << 30).human(), "12.0 GiB");
         assert_eq!(Rate::new(31_500_000_000).human(), "31.5 GB/s");
         assert_eq!(Fraction::from_ppm(11_000).percent(), "1.1 %");

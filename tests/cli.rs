@@ -1,0 +1,371 @@
+//! Stories through the built binary: what a user types, what comes back, with which exit code.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use expect_test::{expect, expect_file};
+use serde_json::Value;
+
+const FLUX: [&str; 6] = ["flux1-dev", "--device", "rtx-4090", "--vram", "12GiB", "--passes=6"];
+
+/// A folder of its own, and the binary run inside it.
+struct Story {
+    folder: tempfile::TempDir,
+}
+
+/// What one command did.
+struct Outcome {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        let output = Command::new(env!("CARGO_BIN_EXE_vramplan"))
+            .args(args)
+            .current_dir(self.folder.path())
+            .output()
+            .expect("the binary starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Outcome {
+            code: output.status.code().expect("an exit code"),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+
+    /// The JSON answer of a command that must succeed.
+    fn json(&self, args: &[&str]) -> Value {
+        let outcome = self.run(&[args, &["--format", "json"]].concat());
+        assert_eq!(outcome.code, 0, "{args:?}: {}", outcome.err);
+        serde_json::from_str(&outcome.out).expect("one JSON object")
+    }
+
+    /// The message of a command that must fail with this code, and that nothing was left behind.
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let before = self.files();
+        let outcome = self.run(args);
+        assert_eq!(outcome.code, code, "{args:?}: {}{}", outcome.out, outcome.err);
+        assert_eq!(outcome.out, "", "answers of a failure go to stderr");
+        assert_eq!(self.files(), before, "{args:?} left something behind");
+        outcome.err
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.path()).expect("the folder");
+        let mut files: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("an entry").path()).collect();
+        files.sort();
+        files
+    }
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[test]
+fn from_a_model_to_a_report_every_figure_agrees() {
+    let story = Story::new();
+    let plan = story.json(&[&["plan"], &FLUX[..], &["-o", "plan.yaml"]].concat());
+    let check = story.json(&["check", "plan.yaml"]);
+    let run = story.json(&["run", "plan.yaml", "-o", "run.json.gz"]);
+    let report = story.json(&["report", "run.json.gz", "-o", "report"]);
+
+    let component = &plan["components"][0];
+    assert_eq!(check["ok"], true);
+    assert_eq!(check["peak_bytes"], plan["peak_bytes"]);
+    assert_eq!(run["peak_bytes"], plan["peak_bytes"]);
+    assert_eq!(run["makespan_ns"], component["makespan_ns"]);
+    assert_eq!(run["stall_ns"], component["stall_ns"]);
+    assert_eq!(run["components"][0]["pass_ns"][0], component["first_pass_ns"]);
+    assert_eq!(run["components"][0]["pass_ns"][3], component["pass_ns"]);
+    assert_eq!(run["makespan_ns"], report["makespan_ns"]);
+    let number = |key: &str| run[key].as_u64().expect("a number");
+    assert_eq!(number("overlap_ns") + number("exposed_ns"), number("h2d_busy_ns"));
+    for file in ["report.html", "timeline.svg", "vram.png", "spans.csv", "trace.json.gz"] {
+        assert!(story.path("report").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let story = Story::new();
+    for folder in ["a", "b"] {
+        let args = [&["study"], &FLUX[..], &["-o", folder]].concat();
+        let outcome = story.run(&args);
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+    }
+    let mut compared = 0;
+    for entry in fs::read_dir(story.path("a")).expect("the study") {
+        let name = entry.expect("an entry").file_name();
+        let read = |folder: &str| fs::read(story.path(folder).join(&name)).expect("both have it");
+        assert!(read("a") == read("b"), "{name:?} differs");
+        compared += 1;
+    }
+    assert!(compared >= 12, "{compared} files");
+}
+
+#[test]
+fn the_examples_are_what_the_commands_make() {
+    let story = Story::new();
+    let name = "flux1-dev-rtx-4090-12GiB";
+    let flux = &FLUX[..5];
+    story.json(&[&["plan"], flux, &["-o", "plan.yaml"]].concat());
+    let plan = fs::read_to_string(story.path("plan.yaml")).expect("the plan");
+    expect_file![repository(&format!("plans/examples/{name}.yaml"))].assert_eq(&plan);
+    story.json(&["run", "plan.yaml", "-o", "run.json.gz"]);
+    let run = fs::read(story.path("run.json.gz")).expect("the run");
+    let kept = repository(&format!("profiles/runs/{name}.json.gz"));
+    let updating = std::env::var_os("UPDATE_EXPECT").is_some();
+    if updating {
+        fs::write(&kept, &run).expect("written");
+    }
+    assert!(
+        fs::read(&kept).expect("the kept run") == run,
+        "profiles/runs is stale: UPDATE_EXPECT=1"
+    );
+}
+
+/// The fenced block of the README that follows a marker line.
+fn readme_block(language: &str, containing: &str) -> String {
+    let readme = fs::read_to_string(repository("README.md")).expect("the README");
+    let fence = format!("```{language}\n");
+    let blocks = readme.split(&fence).skip(1).filter_map(|rest| rest.split_once("```"));
+    let found = blocks.map(|(block, _)| block).find(|block| block.contains(containing));
+    found.expect("the block").to_owned()
+}
+
+#[test]
+fn the_readme_shows_what_its_command_prints() {
+    let story = Story::new();
+    let folder = "reports/flux1-dev-rtx-4090-12GiB";
+    let outcome = story.run(&[&["study"], &FLUX[..5], &["-o", folder]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let shown = readme_block("text", "flux1-dev on NVIDIA GeForce RTX 4090");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        let readme = fs::read_to_string(repository("README.md")).expect("the README");
+        fs::write(repository("README.md"), readme.replace(&shown, &outcome.out)).expect("written");
+    } else {
+        assert_eq!(shown, outcome.out, "README.md is stale: UPDATE_EXPECT=1");
+    }
+    assert!(outcome.out.lines().all(|line| line.chars().count() <= 80), "wider than 80 columns");
+
+    let plan = fs::read_to_string(story.path(folder).join("plan.yaml")).expect("the plan");
+    for line in readme_block("yaml", "issue_after").lines().filter(|line| !line.contains('…')) {
+        assert!(plan.contains(line.trim()), "README shows {line:?}, the plan does not");
+    }
+    // The report in the repository is what the command makes.
+    for file in ["timeline.svg", "summary.json", "plan.yaml", "report.html"] {
+        let made = fs::read(story.path(folder).join(file)).expect("made");
+        let kept = repository(folder).join(file);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&kept, &made).expect("written");
+        }
+        assert!(
+            fs::read(&kept).expect("kept") == made,
+            "{file} of reports/ is stale: UPDATE_EXPECT=1"
+        );
+    }
+}
+
+#[test]
+fn a_budget_too_small_is_an_answer() {
+    let story = Story::new();
+    let args = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "3GiB", "-o", "plan.yaml"];
+    expect![[r#"
+        error: infeasible budget: transformer needs 770.5 MiB for weights, 416.0 MiB are left after the reserve; 354.5 MiB short
+        hint: the smallest budget that works is --vram 3427MiB
+    "#]]
+    .assert_eq(&story.fails(4, &args));
+    let outcome = story.run(&[&args[..], &["--format", "json"]].concat());
+    assert_eq!(outcome.code, 4);
+    let answer: Value = serde_json::from_str(&outcome.out).expect("an object");
+    assert_eq!(answer["feasible"], false);
+    let smallest = answer["smallest_budget_bytes"].as_u64().expect("a size");
+    let vram = |bytes: u64| format!("{bytes}B");
+    let plan =
+        |bytes| story.run(&["plan", "flux1-dev", "--device=rtx-4090", "--vram", &vram(bytes)]);
+    assert_eq!(plan(smallest).code, 0, "the smallest budget works");
+    assert_eq!(plan(smallest - 1).code, 4, "nothing smaller does");
+
+    let below_reserve = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "1GiB"];
+    expect![[r#"
+        error: infeasible budget: transformer needs 770.5 MiB for weights, 0 B are left after the reserve; 2.3 GiB short
+        hint: the smallest budget that works is --vram 3427MiB
+    "#]]
+    .assert_eq(&story.fails(4, &below_reserve));
+}
+
+#[test]
+fn unknown_names_list_what_exists_and_suggest_the_nearest() {
+    let story = Story::new();
+    let plan = |model: &str, device: &str, more: &[&str]| {
+        story.fails(2, &[&["plan", model, "--device", device, "--vram", "12GiB"], more].concat())
+    };
+    expect![[r#"
+        error: unknown model, and no such file: "flux1-def"; there are: flux1-dev, flux2-klein-4b, llama-3-8b, llama-3-8b-q4_k_m, qwen-image, wan2.2-t2v-a14b, z-image
+        hint: did you mean "flux1-dev"?
+    "#]]
+    .assert_eq(&plan("flux1-def", "rtx-4090", &[]));
+    assert!(plan("flux1-dev", "rtx4090", &[]).contains(r#"did you mean "rtx-4090"?"#));
+    let component = plan("flux1-dev", "rtx-4090", &["--component", "transformers"]);
+    assert!(component.contains(r#"did you mean "transformer"?"#), "{component}");
+    let policy =
+        ["compare", "flux1-dev", "--device", "rtx-4090", "--vram", "12GiB", "--policies", "led"];
+    assert!(story.fails(2, &policy).contains("there are: hybrid, resident, streamed, leading"));
+    let parameter = [&policy[..7], &["leading:q=3"]].concat();
+    assert!(story.fails(2, &parameter).contains("r=N (most that fit)"));
+}
+
+#[test]
+fn what_a_later_version_does_says_so() {
+    let story = Story::new();
+    let outcome = story.run(&[&["plan"], &FLUX[..], &["-o", "plan.yaml"]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    for args in [&["probe"][..], &["trace", "x.json"], &["run", "plan.yaml", "--backend", "cuda"]] {
+        let message = story.fails(5, args);
+        assert!(message.contains("later version") || message.contains("yet"), "{message}");
+    }
+}
+
+#[test]
+fn bad_files_are_refused_with_their_place() {
+    let story = Story::new();
+    let outcome = story.run(&[&["plan"], &FLUX[..], &["-o", "good.yaml"]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let good = fs::read_to_string(story.path("good.yaml")).expect("the plan");
+
+    story.write("unknown.yaml", &good.replacen("granularity:", "granulation:", 1));
+    let message = story.fails(3, &["check", "unknown.yaml"]);
+    assert!(
+        message.contains("unknown.yaml: line 7 column") && message.contains("granulation"),
+        "{message}"
+    );
+
+    story.write(
+        "unsafe.yaml",
+        &good.replacen(
+            "issue_after: single_transformer_blocks.37@-1",
+            "issue_after: single_transformer_blocks.36@-1",
+            1,
+        ),
+    );
+    let message = story.fails(3, &["check", "unsafe.yaml"]);
+    assert!(message.contains("a wait for the last use of these bytes"), "{message}");
+    story.fails(3, &["run", "unsafe.yaml", "-o", "run.json"]);
+
+    story.write("bomb.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n");
+    story.fails(3, &["check", "bomb.yaml"]);
+    story.fails(3, &["check", "missing.yaml"]);
+    story.write("binary.yaml", "\u{0}\u{1}");
+    story.fails(3, &["check", "binary.yaml"]);
+    story.write("run.json", "{\"format\": \"vramplan/profile/1\"}");
+    story.fails(3, &["report", "run.json"]);
+
+    let manifest = "format: vramplan/manifest/1\nmodel: m\nkinds: {k: {bytes: 8}}\ncomponents:\n  \
+                    - {name: c, root: {bytes: 0}, blocks: [{list: b, kind: k, count: 3}], \
+                    edges: [{from: b.2, to: b.0}]}\n";
+    story.write("cycle.yaml", manifest);
+    let message = story.fails(3, &["plan", "cycle.yaml", "--device", "l4", "--vram", "4GiB"]);
+    expect![[r#"
+        error: cycle.yaml: components[0].edges[0]: found b.2 -> b.0, a cycle through the order of execution, expected an edge from an earlier block to a later one
+    "#]]
+    .assert_eq(&message);
+}
+
+#[test]
+fn sizes_on_the_command_line_are_read_strictly() {
+    let story = Story::new();
+    for vram in ["-1GiB", "12XiB", "1e3GiB", "99999999999GiB", "", "12 GiB GiB"] {
+        let vram = format!("--vram={vram}");
+        let message = story.fails(2, &["plan", "flux1-dev", "--device", "rtx-4090", &vram]);
+        assert!(message.contains("12GiB") || message.contains("16GiB"), "{message}");
+    }
+    for range in ["6GiB", "6GiB..4GiB/1GiB", "6GiB..8GiB/0", "0..1TiB/1"] {
+        story.fails(2, &["sweep", "flux1-dev", "--device", "rtx-4090", "--vram", range]);
+    }
+    let share = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "50%"];
+    assert_eq!(story.json(&share)["budget_bytes"], 12u64 << 30);
+}
+
+#[test]
+fn two_components_are_planned_as_phases() {
+    let story = Story::new();
+    let args = [
+        "plan",
+        "wan2.2-t2v-a14b",
+        "--device",
+        "rtx-4090",
+        "--vram",
+        "24GiB",
+        "--passes",
+        "6",
+        "--component",
+        "transformer",
+        "--component",
+        "transformer_2",
+        "-o",
+        "plan.yaml",
+    ];
+    let plan = story.json(&args);
+    assert_eq!(plan["components"].as_array().map(Vec::len), Some(2));
+    story.json(&["check", "plan.yaml"]);
+    let run = story.json(&["run", "plan.yaml"]);
+    let predicted: u64 = plan["components"]
+        .as_array()
+        .expect("two")
+        .iter()
+        .map(|component| component["makespan_ns"].as_u64().expect("a time"))
+        .sum();
+    assert_eq!(run["makespan_ns"].as_u64(), Some(predicted));
+}
+
+#[test]
+fn schemas_and_completions_come_for_every_kind_and_shell() {
+    let story = Story::new();
+    for kind in ["manifest", "device", "workload", "plan", "profile"] {
+        let schema = story.json(&["schema", kind]);
+        assert!(schema["properties"]["format"].is_object(), "{kind}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = story.run(&["completions", shell]);
+        assert!(outcome.code == 0 && outcome.out.contains("vramplan"), "{shell}");
+    }
+}
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    let story = Story::new();
+    let help = story.run(&["--help"]).out;
+    let commands: Vec<&str> = help
+        .split("Commands:")
+        .nth(1)
+        .expect("a list")
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .take_while(|word| !word.starts_with('-'))
+        .filter(|word| *word != "help")
+        .collect();
+    assert!(commands.len() >= 15, "{commands:?}");
+    for command in commands {
+        let help = story.run(&[command, "--help"]).out;
+        assert!(help.contains("Example:\n  vramplan"), "{command} has no example");
+    }
+}
