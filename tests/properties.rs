@@ -110,7 +110,14 @@ fn inputs() -> impl Strategy<Value = ComponentInput> {
             instance.budget = Bytes::new(least + (all - least) * tightness / 1_000);
             let root = Bytes::new(root);
             let reserve = Bytes::new(7);
-            ComponentInput { name: "model".into(), root, instance, passes, reserve }
+            ComponentInput {
+                name: "model".into(),
+                root,
+                root_parts: Vec::new(),
+                instance,
+                passes,
+                reserve,
+            }
         },
     )
 }

@@ -2,7 +2,7 @@
 
 use crate::device::DeviceSpec;
 use crate::error::Infeasible;
-use crate::model::{Component, Manifest};
+use crate::model::{Component, Manifest, TensorSpec, Weights};
 use crate::units::{Bytes, Nanos};
 use crate::workload::ComponentCosts;
 
@@ -26,6 +26,26 @@ pub struct Use {
     pub bytes: Bytes,
     /// The time of one use.
     pub compute: Nanos,
+    /// What it may be split into, in the order of a copy: its tensors. Empty for an indivisible block.
+    pub parts: Vec<BlockPart>,
+}
+
+/// A tensor of a block, as planning sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockPart {
+    /// Its name inside the block.
+    pub name: String,
+    /// Its size.
+    pub bytes: Bytes,
+}
+
+/// The tensors of a block or root, in the order of a copy.
+pub fn parts_of(weights: &Weights) -> Vec<BlockPart> {
+    let part = |tensor: &TensorSpec| BlockPart {
+        name: tensor.name().to_owned(),
+        bytes: tensor.bytes().unwrap_or_default(),
+    };
+    weights.tensors().iter().map(part).collect()
 }
 
 impl Instance {
@@ -43,11 +63,13 @@ impl Instance {
         let mut uses = Vec::new();
         if !costs.root.time.is_zero() {
             let block = super::spec::ROOT.to_owned();
-            uses.push(Use { block, bytes: Bytes::ZERO, compute: costs.root.time });
+            let (bytes, compute) = (Bytes::ZERO, costs.root.time);
+            uses.push(Use { block, bytes, compute, parts: Vec::new() });
         }
         for (block, cost) in component.blocks(manifest).iter().zip(&costs.blocks) {
             let bytes = block.bytes();
-            uses.push(Use { block: block.local_id(), bytes, compute: cost.time });
+            let parts = parts_of(&block.kind.weights);
+            uses.push(Use { block: block.local_id(), bytes, compute: cost.time, parts });
         }
         let alignment = device.alignment;
         let root = component.root.bytes().align_up(alignment);
@@ -71,6 +93,7 @@ impl Instance {
             block: format!("blocks.{n}"),
             bytes: Bytes::new(bytes),
             compute: Nanos::new(compute),
+            parts: Vec::new(),
         };
         let budget = Bytes::new(budget);
         Self { uses: (0..count).map(made).collect(), budget, device: DeviceSpec::reference() }

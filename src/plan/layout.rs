@@ -7,7 +7,7 @@
 //! ```
 
 use super::bound;
-use super::instance::Instance;
+use super::instance::{BlockPart, Instance};
 use super::planner::{self, Choice};
 use super::schedule::Schedule;
 use super::spec::{
@@ -27,6 +27,8 @@ pub struct ComponentInput {
     pub name: String,
     /// Bytes outside its block lists, which always stay.
     pub root: Bytes,
+    /// The tensors outside its block lists.
+    pub root_parts: Vec<BlockPart>,
     /// Its blocks, and what they may hold.
     pub instance: Instance,
     /// Passes over it.
@@ -78,6 +80,7 @@ pub fn plan_instance(instance: &Instance) -> Result<ComponentPlan> {
     let input = ComponentInput {
         name: "model".to_owned(),
         root: Bytes::ZERO,
+        root_parts: Vec::new(),
         instance: instance.clone(),
         passes: 20,
         reserve: Bytes::ZERO,

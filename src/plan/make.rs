@@ -1,6 +1,6 @@
 //! Turns a manifest, a workload, a device and a budget into a plan: the entry point of planning.
 
-use super::instance::Instance;
+use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
 use super::policy::Policy;
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
@@ -69,6 +69,7 @@ impl Request {
                     let input = ComponentInput {
                         name: name.clone(),
                         root: component.root.bytes(),
+                        root_parts: parts_of(&component.root),
                         instance,
                         passes: self.workload.passes_of(name, Some(name.as_str()) == main),
                         reserve: self.workload.reserve.total(),

@@ -41,7 +41,7 @@ mod spec;
 pub mod timing;
 mod validate;
 
-pub use instance::{Instance, Use};
+pub use instance::{BlockPart, Instance, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance, predict};
 pub use make::{Prepared, Request};
 pub use policy::{Geometry, POLICIES, Policy};
