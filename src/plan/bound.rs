@@ -4,11 +4,14 @@
 //! use's compute and bytes, and `D = (W − B) / rate`.
 //!
 //! * Compute: one use runs after the other, so a pass takes at least `C`.
-//! * One lap: when use `i` has ended, at most `B − w_i` bytes of the others are there; before use `i−1` of the
-//!   next lap starts, all of them must have been. So `W − B` bytes cross the link while neither `i` nor `i−1`
-//!   computes: a pass takes at least `D + c_i + c_(i−1)`.
-//! * Chained laps of `n−1` uses: `n` windows laid end to end span `n−1` passes, so a pass takes at least
-//!   `(n·D + C) / (n−1)`. For equal blocks this is reached (theory: `T* = max(C, n(D + c)/(n−1))`).
+//! * Windows: when use `i` has ended, at most `B − w_i` bytes of other blocks are there. Before a later use `k`
+//!   starts, all of `i+1 … k` must have been there. So at least `S(i…k) − B` bytes cross the link between the two,
+//!   `S` counting both ends, and from the end of `i` to the end of `k` passes at least
+//!   `max((S(i…k) − B) / rate, compute strictly between) + c_k`.
+//! * Chained windows: windows can be laid end to end around the pass. The best chain is a maximum cycle ratio
+//!   ([`super::cycle`]) on one node per use and an arc per window; no schedule whatever is faster. One lap of `n−1`
+//!   uses alone gives `D + c_i + c_(i−1)`; `n` of them in a row give `(n·D + C) / (n−1)`, which equal blocks reach
+//!   (theory: `T* = max(C, n(D + c)/(n−1))`).
 //! * Whole blocks only: resident bytes plus the largest streamed block fit in `B`, so at least `W − B + w_min`
 //!   bytes are copied in every pass, in at least `⌈(W − B + w_min) / w_max⌉` copies.
 //!
@@ -23,11 +26,15 @@
 //! assert_eq!(bound.granularity.get(), 500);              // five whole copies in every pass
 //! ```
 //!
-//! The proofs are in the comments above; windows of other lengths, chained in the best way, give a tighter bound
-//! that a later planner adds here. What is here is valid for any schedule, and tight for equal blocks.
+//! Above [`MOST_NODES`] uses only some of them may begin and end a window. Fewer windows cannot make a bound
+//! invalid, only looser; the closed form of the `n`-fold lap is kept beside them, which uses all.
 
+use super::cycle::{Graph, Ratio};
 use super::instance::Instance;
 use crate::units::{Bytes, Nanos};
+
+/// Uses that may begin or end a window; the graph has the square of it in arcs.
+pub const MOST_NODES: usize = 300;
 
 /// Times of one pass that cannot be beaten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +60,8 @@ pub fn bound(instance: &Instance) -> Bounds {
     }
     // The fastest the link ever is: without latency, since a schedule may cut its copies as it likes.
     let copy = fastest(instance, missing);
-    let any_schedule =
-        compute.max(one_lap(instance, copy)).max(chained_laps(instance, compute, copy));
+    let windows = Windows::of(instance).solve().0.ceil();
+    let any_schedule = compute.max(windows).max(chained_laps(instance, compute, copy));
     let granularity = any_schedule.max(whole_blocks(instance, missing));
     Bounds { compute, copy, granularity, any_schedule }
 }
@@ -69,16 +76,6 @@ fn fastest(instance: &Instance, bytes: Bytes) -> Nanos {
         Nanos::new(u64::try_from(whole).unwrap_or(u64::MAX))
     });
     scaled.fold(by_rate, Nanos::min)
-}
-
-fn one_lap(instance: &Instance, copy: Nanos) -> Nanos {
-    let uses = &instance.uses;
-    let pairs = (0..uses.len()).filter(|_| uses.len() > 1).map(|n| {
-        let before = if n == 0 { uses.len() - 1 } else { n - 1 };
-        uses[n].compute.saturating_add(uses[before].compute)
-    });
-    let single = uses.first().map(|only| only.compute).filter(|_| uses.len() == 1);
-    copy.saturating_add(pairs.chain(single).max().unwrap_or_default())
 }
 
 fn chained_laps(instance: &Instance, compute: Nanos, copy: Nanos) -> Nanos {
@@ -105,4 +102,72 @@ fn whole_blocks(instance: &Instance, missing: Bytes) -> Nanos {
         Nanos::ZERO
     };
     fastest(instance, bytes).saturating_add(latency.saturating_mul(copies))
+}
+
+/// The uses that begin and end windows, and sums over what lies before each.
+pub(super) struct Windows<'a> {
+    instance: &'a Instance,
+    /// Chosen uses, ascending.
+    pub nodes: Vec<usize>,
+    /// Bytes and compute of all uses before each, over two laps.
+    bytes: Vec<u128>,
+    compute: Vec<u128>,
+}
+
+impl<'a> Windows<'a> {
+    pub fn of(instance: &'a Instance) -> Self {
+        let count = instance.uses.len();
+        let nodes = match count {
+            ..=MOST_NODES => (0..count).collect(),
+            // Neighbours in pairs, so that windows of almost a whole lap are among the chosen.
+            _ => (0..MOST_NODES / 2)
+                .map(|n| n * count / (MOST_NODES / 2))
+                .flat_map(|n| [n, n + 1])
+                .collect(),
+        };
+        let sums = |of: &dyn Fn(usize) -> u64| {
+            let mut sums = Vec::with_capacity(2 * count + 1);
+            let mut sum = 0u128;
+            sums.push(sum);
+            for n in (0..count).chain(0..count) {
+                sum += u128::from(of(n));
+                sums.push(sum);
+            }
+            sums
+        };
+        let bytes = sums(&|n| instance.uses[n].bytes.get());
+        let compute = sums(&|n| instance.uses[n].compute.get());
+        Self { instance, nodes, bytes, compute }
+    }
+
+    /// The least time from the end of use `i` to the start of use `k` (less than a lap later, counted on), and
+    /// whether copies set it.
+    fn window(&self, i: usize, k: usize) -> (u64, bool) {
+        let limit = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
+        let inside = limit(self.compute[k] - self.compute[i + 1]);
+        let needed = self.bytes[k + 1] - self.bytes[i];
+        let missing = needed.saturating_sub(u128::from(self.instance.budget.get()));
+        let copy = fastest(self.instance, Bytes::new(limit(missing))).get();
+        (copy.max(inside), copy > inside)
+    }
+
+    /// The best chain of windows, and the instants at which uses end in it: longest paths around the pass.
+    pub fn solve(&self) -> (Ratio, Vec<i128>) {
+        let (count, chosen) = (self.instance.uses.len(), self.nodes.len());
+        let mut graph = Graph::with_capacity(chosen, 4 * chosen);
+        for &n in &self.nodes {
+            graph.node(self.instance.uses[n].compute.get());
+        }
+        for (from, &i) in self.nodes.iter().enumerate() {
+            for step in 1..chosen.max(2) {
+                let (to, laps) = ((from + step) % chosen, (from + step) / chosen);
+                let (least, by_copies) = self.window(i, self.nodes[to] + laps * count);
+                // Windows that compute alone fills are covered by the chain of neighbours.
+                if by_copies || step == 1 {
+                    graph.delayed_arc(from, to, u32::from(laps > 0), least);
+                }
+            }
+        }
+        graph.steady_from(Ratio::per_pass(0))
+    }
 }

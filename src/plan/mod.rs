@@ -30,6 +30,7 @@
 //! ```
 
 pub mod bound;
+pub mod cycle;
 mod fields;
 mod instance;
 mod layout;

@@ -15,9 +15,10 @@
 
 use std::collections::BTreeMap;
 
+use super::cycle::Ratio;
 use super::instance::Instance;
 use super::schedule::Schedule;
-use super::timing::{self, Ratio};
+use super::timing;
 use crate::error::Result;
 use crate::units::Bytes;
 

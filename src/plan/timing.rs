@@ -14,161 +14,50 @@
 //!   copy 2 ─▶ compute 2 ─▶ copy 0 of the next pass ─▶ … ─▶ copy 2    slot reuse
 //! ```
 //!
-//! Newton's method finds it: start from the busiest lane, look for a cycle that the guess does not cover, take
-//! its ratio as the next guess. All integers; a handful of rounds in practice.
+//! [`super::cycle`] finds it, starting from the busiest lane. All integers.
 
-use std::cmp::Ordering;
-
+use super::cycle::{Graph, Ratio};
 use super::schedule::{Schedule, When};
 use crate::lane::{Lane, OpKind};
 use crate::units::Nanos;
 
-/// A time per pass as an exact ratio: `nanos` in `passes`.
-#[derive(Debug, Clone, Copy)]
-pub struct Ratio {
-    nanos: u128,
-    passes: u128,
-}
-
-impl Ratio {
-    /// Rounded up to whole nanoseconds, saturating.
-    pub fn ceil(self) -> Nanos {
-        Nanos::new(u64::try_from(self.nanos.div_ceil(self.passes)).unwrap_or(u64::MAX))
+/// The event graph of one steady pass, and how long its busiest lane is busy.
+fn event_graph(schedule: &Schedule) -> (Graph, u128) {
+    let ops = &schedule.ops;
+    let mut graph = Graph::with_capacity(ops.len(), 3 * ops.len());
+    // What happens only in the first pass has no part in the steady state.
+    let mut node = vec![None; ops.len()];
+    for (n, op) in ops.iter().enumerate().filter(|(_, op)| op.when != When::First) {
+        node[n] = Some(graph.node(op.duration.get()));
     }
-}
-
-impl PartialEq for Ratio {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Ratio {}
-
-impl PartialOrd for Ratio {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Ratio {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.nanos * other.passes).cmp(&(other.nanos * self.passes))
-    }
-}
-
-/// The event graph of one steady pass, in order of issue.
-struct EventGraph {
-    duration: Vec<u64>,
-    /// Arcs into each node: from which node, over how many passes.
-    into: Vec<Vec<(usize, u32)>>,
-}
-
-impl EventGraph {
-    fn of(schedule: &Schedule) -> Self {
-        let ops = &schedule.ops;
-        // What happens only in the first pass has no part in the steady state.
-        let steady: Vec<usize> = (0..ops.len()).filter(|&n| ops[n].when != When::First).collect();
-        let mut node = vec![None; ops.len()];
-        for (n, &op) in steady.iter().enumerate() {
-            node[op] = Some(n);
+    let mut busiest = 0;
+    for lane in Lane::ALL {
+        let on_lane = (0..ops.len()).filter(|&n| ops[n].lane == lane);
+        let on_lane: Vec<usize> = on_lane.filter_map(|n| node[n]).collect();
+        for pair in on_lane.windows(2) {
+            graph.arc(pair[0], pair[1], 0);
         }
-        let mut into = vec![Vec::new(); steady.len()];
-        for lane in Lane::ALL {
-            let on_lane: Vec<usize> =
-                (0..steady.len()).filter(|&n| ops[steady[n]].lane == lane).collect();
-            for (position, &n) in on_lane.iter().enumerate() {
-                match position.checked_sub(1) {
-                    Some(before) => into[n].push((on_lane[before], 0)),
-                    None => into[n].push((on_lane[on_lane.len() - 1], 1)),
-                }
-            }
+        if let (Some(&first), Some(&last)) = (on_lane.first(), on_lane.last()) {
+            graph.arc(last, first, 1);
         }
-        for (n, &op) in steady.iter().enumerate() {
-            for wait in &ops[op].waits {
-                if let Some(from) = node[wait.op] {
-                    into[n].push((from, wait.passes_back));
-                }
-            }
-        }
-        let duration = steady.iter().map(|&op| ops[op].duration.get()).collect();
-        Self { duration, into }
+        let steady = ops.iter().filter(|op| op.lane == lane && op.when != When::First);
+        busiest = busiest.max(steady.map(|op| u128::from(op.duration.get())).sum());
     }
-
-    /// Longest paths under a guess; the ratio of a cycle that beats it, if there is one.
-    fn better_than(&self, guess: Ratio) -> Option<Ratio> {
-        let count = self.duration.len();
-        let signed = |value: u128| i128::try_from(value).unwrap_or(i128::MAX);
-        let (nanos, passes) = (signed(guess.nanos), signed(guess.passes));
-        let mut reach = vec![0i128; count];
-        let mut via = vec![usize::MAX; count];
-        loop {
-            let mut changed = false;
-            for n in 0..count {
-                let own = i128::from(self.duration[n]) * passes;
-                for (arc, &(from, span)) in self.into[n].iter().enumerate() {
-                    let along = reach[from] + own - i128::from(span) * nanos;
-                    if along > reach[n] {
-                        reach[n] = along;
-                        via[n] = arc;
-                        changed = true;
-                    }
-                }
-            }
-            if !changed {
-                return None;
-            }
-            if let Some(ratio) = self.cycle_along(&via).filter(|&ratio| ratio > guess) {
-                return Some(ratio);
+    for (n, op) in ops.iter().enumerate() {
+        let Some(to) = node[n] else { continue };
+        for wait in &op.waits {
+            if let Some(from) = node[wait.op] {
+                graph.arc(from, to, wait.passes_back);
             }
         }
     }
-
-    /// The largest ratio among the cycles that the chosen arcs close.
-    fn cycle_along(&self, via: &[usize]) -> Option<Ratio> {
-        let count = self.duration.len();
-        let mut seen = vec![usize::MAX; count];
-        let mut best: Option<Ratio> = None;
-        for start in 0..count {
-            let mut n = start;
-            while seen[n] == usize::MAX && via[n] != usize::MAX {
-                seen[n] = start;
-                n = self.into[n][via[n]].0;
-            }
-            if seen[n] != start || via[n] == usize::MAX {
-                continue;
-            }
-            let (mut nanos, mut passes, entry) = (0u128, 0u128, n);
-            loop {
-                let (from, span) = self.into[n][via[n]];
-                nanos += u128::from(self.duration[n]);
-                passes += u128::from(span);
-                n = from;
-                if n == entry {
-                    break;
-                }
-            }
-            if passes > 0 {
-                best = best.max(Some(Ratio { nanos, passes }));
-            }
-        }
-        best
-    }
+    (graph, busiest)
 }
 
 /// The least time per pass with which the schedule can be repeated: the long-run mean of its execution.
 pub fn steady_pass(schedule: &Schedule) -> Ratio {
-    let graph = EventGraph::of(schedule);
-    let busy = |lane: Lane| {
-        let on_lane = schedule.ops.iter().filter(|op| op.lane == lane && op.when != When::First);
-        on_lane.map(|op| u128::from(op.duration.get())).sum::<u128>()
-    };
-    let nanos = Lane::ALL.into_iter().map(busy).max().unwrap_or(0);
-    let mut ratio = Ratio { nanos, passes: 1 };
-    while let Some(better) = graph.better_than(ratio) {
-        ratio = better;
-    }
-    ratio
+    let (graph, busiest) = event_graph(schedule);
+    graph.steady_from(Ratio::per_pass(busiest)).0
 }
 
 /// Times of a run of some passes from a cold start.
