@@ -40,12 +40,35 @@ pub fn from_str<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
 fn problem_from(place: String, message: &str) -> Problem {
     let first = message.lines().next().unwrap_or(message);
     let text = first.split(" at line ").next().unwrap_or(first).trim();
+    if let Some(plain) = plain(text) {
+        return Problem::new(place, plain.0, plain.1);
+    }
     match text.split_once(", expected ") {
         Some((found, expected)) => {
             Problem::new(place, found.trim_start_matches("found ").to_owned(), expected)
         }
         None => Problem::new(place, text, "a valid document of this format"),
     }
+}
+
+/// What the library says in words of its own, in ours: found and expected.
+fn plain(text: &str) -> Option<(&'static str, &'static str)> {
+    const SAID: [(&str, &str, &str); 8] = [
+        ("invalid u32", "no such number", "an integer from 0 to 4294967295"),
+        ("invalid u64", "no such number", "an integer from 0 to 18446744073709551615"),
+        ("invalid boolean", "no truth value", "true or false"),
+        (
+            "untagged enum",
+            "a value of another form",
+            "one of the forms that `vramplan schema` lists",
+        ),
+        ("budget breached: Aliases", "an alias", "a document without anchors and aliases"),
+        ("budget breached", "a document too large or too deep", "at most 4 million nodes"),
+        ("duplicate mapping key", "a key a second time", "every key once"),
+        ("multiple", "several documents", "one document"),
+    ];
+    let known = SAID.iter().find(|(said, ..)| text.contains(said));
+    known.map(|&(_, found, expected)| (found, expected))
 }
 
 /// Writes one document, preceded by comment lines that say what it is.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{Terminal, files};
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result};
 use crate::plan::Plan;
 use crate::program::{self, Program};
 
@@ -50,7 +50,14 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
 
 /// The program of a plan, proved safe. `file` is only for messages.
 pub fn verified(file: &str, plan: &Plan) -> Result<(Program, program::check::Proof)> {
-    let program = program::lower(plan)?;
+    let program = program::lower(plan).map_err(|error| match error {
+        Error::Input { file: inner, problems } => {
+            let place = |p: Problem| Problem { place: format!("{inner}: {}", p.place), ..p };
+            let problems = problems.into_iter().map(place).collect();
+            Error::Input { file: file.to_owned(), problems }
+        }
+        other => other,
+    })?;
     match program::check::check(&program) {
         Ok(proof) => Ok((program, proof)),
         Err(problems) => Err(Error::Input { file: file.to_owned(), problems }),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::inputs::{RequestArgs, budget};
+use super::inputs::RequestArgs;
 use super::{Terminal, verdict};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Policy, Request};
@@ -39,8 +39,7 @@ pub struct Row {
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
-    let prepared = args.request.load(terminal)?;
-    let request = prepared.under(budget(&args.vram, prepared.device())?);
+    let (_, request) = args.request.load_under(&args.vram, terminal)?;
     let rows = rows(&request, &policies(&args.policies)?)?;
     if rows.iter().all(|row| row.plan.is_none()) {
         return Err(Error::usage("none of these policies has a setting that fits the budget"));

@@ -6,7 +6,7 @@ use super::{Terminal, files};
 use crate::device::{self, DeviceSpec};
 use crate::error::{Error, Result};
 use crate::model::{self, Component, Manifest};
-use crate::plan::Request;
+use crate::plan::{Granularity, Request};
 use crate::scan::Choices;
 use crate::suggest;
 use crate::units::Bytes;
@@ -34,7 +34,7 @@ pub struct Selection {
     #[arg(long, value_name = "FILE")]
     pub workload: Option<PathBuf>,
     /// Denoising steps or decoded tokens.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub passes: Option<u32>,
     /// Pixels.
     #[arg(long, value_name = "PIXELS")]
@@ -85,14 +85,18 @@ impl RequestArgs {
         let workload = self.selection.workload(&manifest, &components)?;
         let components = components.into_iter().map(|component| component.name.clone()).collect();
         let vram = device.vram;
-        Ok(Prepared { request: Request { manifest, components, workload, device, vram } })
+        let granularity = Granularity::Tensor;
+        let request = Request { manifest, components, workload, device, vram, granularity };
+        Ok(Prepared { request })
     }
 
-    /// Loads everything under one budget.
-    pub fn load_under(&self, vram: Bytes, terminal: &mut Terminal) -> Result<Request> {
+    /// Loads everything under one budget; `vram` as typed.
+    pub fn load_under(&self, vram: &str, terminal: &mut Terminal) -> Result<(Prepared, Request)> {
         let prepared = self.load(terminal)?;
+        let vram = budget(vram, prepared.device())?;
         warn_above(vram, prepared.device(), terminal);
-        Ok(prepared.under(vram))
+        let request = prepared.under(vram);
+        Ok((prepared, request))
     }
 }
 
@@ -191,6 +195,13 @@ pub fn budget(text: &str, device: &DeviceSpec) -> Result<Bytes> {
             format!("{share}%").parse().map_err(|e| Error::usage(format!("--vram: {e}")))?;
         return Ok(Bytes::new(share.share_of(device.vram.get())));
     }
-    text.parse()
-        .map_err(|e| Error::usage(format!("--vram: {e}, or a share of the card such as 90%")))
+    let size: Bytes = text.parse().map_err(|error| {
+        Error::usage(format!("--vram: {error}, or a share of the card such as 90%"))
+    })?;
+    let bare = text.trim().bytes().all(|byte| byte.is_ascii_digit());
+    if bare && size < Bytes::new(1 << 20) {
+        let message = format!("--vram {text} would be {}", size.human());
+        return Err(Error::Usage { message, hint: Some(format!("did you mean {text}GiB?")) });
+    }
+    Ok(size)
 }

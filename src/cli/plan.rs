@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::inputs::{RequestArgs, budget};
+use super::inputs::RequestArgs;
 use super::verdict;
-use super::{Format, Terminal, files};
+use super::{Format, Terminal};
 use crate::error::{Error, Infeasible, Result};
-use crate::plan::{ComponentPlan, Plan, Prepared, ROOT, Request};
+use crate::plan::{ComponentPlan, Granularity, Plan, ROOT, Request};
 
 /// Plan what stays in VRAM and what streams.
 ///
@@ -27,9 +27,9 @@ pub struct Args {
     /// VRAM to plan for: a size such as 12GiB, or a share of the card such as 90%.
     #[arg(long, value_name = "SIZE")]
     vram: String,
-    /// The finest unit that may be resident in part. This version plans whole blocks either way.
-    #[arg(long, value_enum)]
-    granularity: Option<GranularityArg>,
+    /// The finest unit that may be resident in part.
+    #[arg(long, value_enum, default_value_t = GranularityArg::Tensor)]
+    granularity: GranularityArg,
     /// Where to write the plan; `-` for standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -44,21 +44,20 @@ enum GranularityArg {
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
-    if args.granularity == Some(GranularityArg::Tensor) {
-        terminal.warn("this version plans whole blocks; the plan says granularity: block");
-    }
-    let prepared = args.request.load(terminal)?;
-    let vram = budget(&args.vram, prepared.device())?;
-    let request = args.request.load_under(vram, &mut Terminal::silent())?;
+    let granularity = match args.granularity {
+        GranularityArg::Block => Granularity::Block,
+        GranularityArg::Tensor => Granularity::Tensor,
+    };
+    let (_, request) = args.request.load_under(&args.vram, terminal)?;
+    let request = Request { granularity, ..request };
     let plan = plan_or_refuse(&request, terminal)?;
     let yaml = plan.to_yaml()?;
     let mut text = verdict::plan(&plan, &request)?;
     match &args.output {
-        Some(path) if path.as_os_str() == "-" => return terminal.raw(yaml.as_bytes()),
-        Some(path) => {
-            files::write_file(path, yaml.as_bytes())?;
+        Some(path) if terminal.deliver(path, yaml.as_bytes())? => {
             text.push_str(&format!("\nplan written to {}\n", path.display()));
         }
+        Some(_) => return Ok(()),
         None => text.push_str("\nadd -o plan.yaml to write the plan\n"),
     }
     terminal.answer(&answer(&plan, &request)?, &text)
@@ -78,8 +77,8 @@ pub fn plan_or_refuse(request: &Request, terminal: &mut Terminal) -> Result<Plan
         Format::Text => Ok(()),
     };
     let planned = request.prepare().and_then(|prepared| {
-        for (name, warning) in prepared.iter().flat_map(warnings) {
-            terminal.warn(&format!("{name}: {warning}"));
+        for warning in prepared.iter().flat_map(|prepared| &prepared.costs.warnings) {
+            terminal.warn(warning);
         }
         request.plan()
     });
@@ -87,10 +86,6 @@ pub fn plan_or_refuse(request: &Request, terminal: &mut Terminal) -> Result<Plan
         refused(answer, terminal)?;
     }
     planned
-}
-
-fn warnings(prepared: &Prepared) -> impl Iterator<Item = (&str, &String)> {
-    prepared.costs.warnings.iter().map(|warning| (prepared.input.name.as_str(), warning))
 }
 
 /// The JSON answer.

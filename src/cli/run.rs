@@ -1,6 +1,6 @@
 //! The `run` command: a plan is executed by a backend, and what happened becomes a profile.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
@@ -8,11 +8,11 @@ use super::{Terminal, check, files};
 use crate::backend::sim::Sim;
 use crate::backend::{self, Backend};
 use crate::digest::digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::figures::Origin;
 use crate::plan::{Plan, predict};
 use crate::profile::{self, ComponentHeader, Header, Profile};
-use crate::program::Program;
+use crate::program::{Phase, Program};
 use crate::report::{self, View};
 use crate::units::Fraction;
 
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = BackendArg::Sim)]
     backend: BackendArg,
     /// Passes of every component, instead of the plan's.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     passes: Option<u32>,
     /// Seed of simulated jitter.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -66,29 +66,37 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         seed: args.seed,
     };
     let (profile, outcome) = simulate(&plan, &program, sim)?;
+    let mut written = false;
     if let Some(path) = &args.output {
-        write_profile(path, &profile)?;
+        let gzip = path.extension().is_some_and(|extension| extension == "gz");
+        let bytes = if gzip { profile::write_gz(&profile)? } else { profile::write(&profile)? };
+        written = terminal.deliver(path, &bytes)?;
     }
     outcome?;
     let mut text = report::screen(&View::of(&profile));
-    if let Some(path) = &args.output {
+    if let Some(path) = args.output.as_ref().filter(|_| written) {
         text.push_str(&format!("\nprofile written to {}\n", path.display()));
+    }
+    if args.output.is_some() && !written {
+        return Ok(());
     }
     terminal.answer(&profile::summary(&profile), &text)
 }
 
+/// Spans that one profile may hold; about a gigabyte while it is made.
+const MAX_SPANS: u64 = 4_000_000;
+
 /// Runs a program in the simulator.
 pub fn simulate(plan: &Plan, program: &Program, sim: Sim) -> Result<(Profile, Result<()>)> {
+    let spans = |phase: &Phase| phase.schedule.ops.len() as u64 * u64::from(phase.passes);
+    let spans: u64 = program.phases.iter().map(spans).sum();
+    if spans > MAX_SPANS {
+        return Err(Error::Usage {
+            message: format!("the run would record {spans} spans, a profile holds {MAX_SPANS}"),
+            hint: Some("give fewer --passes: later passes only repeat earlier ones".to_owned()),
+        });
+    }
     Ok(backend::record(&sim, program, header(plan, program, &sim)?))
-}
-
-/// Writes a profile, compressed where the name says so.
-pub fn write_profile(path: &Path, profile: &Profile) -> Result<()> {
-    let gzip = path.extension().is_some_and(|extension| extension == "gz");
-    files::write_file(
-        path,
-        &if gzip { profile::write_gz(profile)? } else { profile::write(profile)? },
-    )
 }
 
 /// The plan for another number of passes; predictions follow.

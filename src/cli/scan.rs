@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Format, Terminal, files};
+use super::Terminal;
 use crate::error::{Error, Result};
 use crate::scan::{self, Choices, Folder, Opened, Scanned, Source, Summary};
 use crate::suggest;
@@ -54,14 +54,9 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         None => None,
         Some(file) => {
             let yaml = scanned.manifest.to_yaml()?;
-            if file == Path::new("-") {
-                if terminal.format() == Format::Json {
-                    let message = "-o - and --format json would both answer on standard output";
-                    return Err(Error::usage(message));
-                }
-                return terminal.raw(yaml.as_bytes());
+            if !terminal.deliver(file, yaml.as_bytes())? {
+                return Ok(());
             }
-            files::write_file(file, yaml.as_bytes())?;
             Some(file.display().to_string())
         }
     };

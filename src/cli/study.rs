@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::compare::{self, Row, bound_of, parameters_of, pass_of};
-use super::inputs::{RequestArgs, budget};
+use super::inputs::RequestArgs;
 use super::sweep::{self, Point};
 use super::{Format, Terminal, check, files, plan as plan_command, run as run_command, verdict};
 use crate::backend::sim::Sim;
@@ -37,9 +37,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
-    let prepared = args.request.load(terminal)?;
-    let vram = budget(&args.vram, prepared.device())?;
-    let request = args.request.load_under(vram, &mut Terminal::silent())?;
+    let (prepared, request) = args.request.load_under(&args.vram, terminal)?;
     let plan = plan_command::plan_or_refuse(&request, terminal)?;
     let (program, proof) = check::verified("the plan just made", &plan)?;
     let sim = Sim { contention: plan.device.contention, jitter: plan.device.jitter, seed: 0 };
@@ -51,7 +49,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let yaml = plan.to_yaml()?;
     let extras = extras(&plan, &rows, &policies, &points, yaml.clone());
 
-    let folder = args.output.clone().unwrap_or_else(|| folder_of(args, vram));
+    let folder = args.output.clone().unwrap_or_else(|| folder_of(args, request.vram));
     let mut outputs = vec![
         ("plan.yaml".to_owned(), yaml.into_bytes()),
         ("profile.json.gz".to_owned(), profile::write_gz(&profile)?),
@@ -113,7 +111,7 @@ fn folder_of(args: &Args, vram: Bytes) -> PathBuf {
         name.unwrap_or_else(|| "model".to_owned())
     };
     let (model, device) = (stem(&args.request.model), stem(&args.request.device));
-    PathBuf::from(format!("{model}-{device}-{vram}"))
+    PathBuf::from(format!("{model}-{device}-{}", vram.human().replace(".0 ", "").replace(' ', "")))
 }
 
 fn extras(
@@ -157,6 +155,44 @@ fn extras(
     }
 }
 
+/// From which budget on a steady pass costs nothing more than with everything resident.
+fn more(plan: &Plan, points: &[Point]) -> String {
+    let compute = plan.components.iter().map(|c| c.bound.compute).sum::<Nanos>();
+    // One part in a thousand is below what any of the estimates can tell apart.
+    let free = |point: &&Point| {
+        let pass = point.passes.first().copied().flatten();
+        pass.is_some_and(|pass| pass.get() <= compute.get() + compute.get() / 1_000)
+    };
+    let all = points.iter().find(|point| point.everything_fits).map(|point| point.vram.human());
+    let free = points.iter().find(free).map(|point| point.vram.human());
+    match (free, all) {
+        (Some(free), Some(all)) if free != all => format!(
+            "of the budgets tried, from {free} on a steady pass takes no longer than with everything \
+             resident, which needs {all}"
+        ),
+        (_, Some(all)) => {
+            format!(
+                "of the budgets tried, only from {all} on, with everything resident, is it free"
+            )
+        }
+        _ => "no budget tried is free of cost".to_owned(),
+    }
+}
+
+/// How the best of the others compares.
+fn others(plan: &Plan, rows: &[Row]) -> Option<String> {
+    let ours = pass_of(plan);
+    let others = rows.iter().filter(|row| row.policy.name != "hybrid");
+    let others = others.filter_map(|row| Some((row.policy.name, pass_of(row.plan.as_ref()?))));
+    let (name, pass) = others.min_by_key(|&(_, pass)| pass)?;
+    // One part in two thousand is below what any of the estimates can tell apart.
+    if pass.get() <= ours.get() + ours.get() / 2_000 {
+        return Some(format!("{name} is as fast at this budget: {}", pass.human()));
+    }
+    let slower = verdict::slower(pass, ours);
+    Some(format!("next best at this budget: {name}, {} ({slower})", pass.human()))
+}
+
 /// What the plan alone does not say: the other policies, what more memory buys, where the files are.
 fn add_rest(
     text: &mut String,
@@ -166,37 +202,13 @@ fn add_rest(
     operations: u64,
     folder: &std::path::Path,
 ) {
-    let ours = pass_of(plan);
-    let others = rows.iter().filter(|row| row.policy.name != "hybrid");
-    let others =
-        others.filter_map(|row| row.plan.as_ref().map(|plan| (row.policy.name, pass_of(plan))));
-    let mut others: Vec<(&str, Nanos)> = others.collect();
-    others.sort_by_key(|&(_, pass)| pass);
-    if let Some((name, pass)) = others.first() {
-        let slower = verdict::slower(*pass, ours);
-        let _ = writeln!(
-            text,
-            "  others   next best residency at this budget: {name}, {} ({slower})",
-            pass.human()
-        );
+    if let Some(others) = others(plan, rows) {
+        verdict::write_line(text, &("others", others));
     }
-    let compute = plan.components.iter().map(|c| c.bound.compute).sum::<Nanos>();
-    // One part in a thousand is below what any of the estimates can tell apart.
-    let free = |point: &&Point| {
-        point
-            .passes
-            .first()
-            .copied()
-            .flatten()
-            .is_some_and(|p| p.get() <= compute.get() + compute.get() / 1_000)
-    };
-    if let Some(point) = points.iter().find(free) {
-        let _ =
-            writeln!(text, "  more     from {} on, offloading costs nothing", point.vram.human());
-    }
-    let _ = writeln!(
-        text,
-        "  checked  {operations} operations are safe by order alone; simulated run as predicted"
+    verdict::write_line(text, &("more", more(plan, points)));
+    let checked = format!(
+        "{operations} operations are safe by their order alone; the simulated run is as predicted"
     );
+    verdict::write_line(text, &("checked", checked));
     let _ = writeln!(text, "  files    {}/report.html opens in a browser", folder.display());
 }

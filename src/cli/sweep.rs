@@ -81,6 +81,8 @@ pub struct Point {
     pub bound: Option<Nanos>,
     /// Pass time by policy; none where it does not fit.
     pub passes: Vec<Option<Nanos>>,
+    /// Whether nothing streams in the first policy's plan.
+    pub everything_fits: bool,
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
@@ -121,9 +123,13 @@ fn point(prepared: &Prepared, policies: &[Policy], vram: Bytes) -> Result<Point>
             vram,
             bound: rows.iter().find_map(|row| row.plan.as_ref()).map(bound_of),
             passes: rows.iter().map(|row| row.plan.as_ref().map(pass_of)).collect(),
+            everything_fits: rows.first().and_then(|row| row.plan.as_ref()).is_some_and(|plan| {
+                plan.components.iter().all(|component| component.window.bytes.is_zero())
+            }),
         }),
         Err(Error::Infeasible(_)) => {
-            Ok(Point { vram, bound: None, passes: vec![None; policies.len()] })
+            let passes = vec![None; policies.len()];
+            Ok(Point { vram, bound: None, passes, everything_fits: false })
         }
         Err(error) => Err(error),
     }

@@ -1,6 +1,7 @@
 //! Turns answers into bytes on stdout and remarks into lines on stderr.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,18 +21,12 @@ pub enum Format {
 /// Where answers, remarks and progress go.
 pub struct Terminal {
     format: Format,
-    silent: bool,
 }
 
 impl Terminal {
     /// A terminal that answers in this format.
     pub fn new(format: Format) -> Self {
-        Self { format, silent: false }
-    }
-
-    /// A terminal that passes no remarks on; for what has been remarked on already.
-    pub fn silent() -> Self {
-        Self { format: Format::Text, silent: true }
+        Self { format }
     }
 
     /// The format asked for.
@@ -65,11 +60,25 @@ impl Terminal {
         }
     }
 
+    /// Writes a file, or to stdout where its name is `-`; says whether it was a file.
+    ///
+    /// Stdout carries one thing: `-` does not go together with a JSON answer.
+    pub fn deliver(&mut self, path: &Path, contents: &[u8]) -> Result<bool> {
+        if path.as_os_str() != "-" {
+            super::files::write_file(path, contents)?;
+            return Ok(true);
+        }
+        if self.format == Format::Json {
+            let message = "-o - and --format json would both answer on standard output";
+            return Err(Error::usage(message));
+        }
+        self.raw(contents)?;
+        Ok(false)
+    }
+
     /// Prints a warning to stderr.
     pub fn warn(&mut self, message: &str) {
-        if !self.silent {
-            let _ = writeln!(std::io::stderr(), "warning: {message}");
-        }
+        let _ = writeln!(std::io::stderr(), "warning: {message}");
     }
 
     /// Prints an error and its hint to stderr.

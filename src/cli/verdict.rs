@@ -3,148 +3,311 @@
 use std::fmt::Write as _;
 
 use crate::error::Result;
-use crate::plan::{BlockPlan, ComponentPlan, Plan, ROOT, Request};
+use crate::figures::Origin;
+use crate::plan::{BlockPlan, ComponentPlan, Plan, Prepared, ROOT, Request};
 use crate::units::{Bytes, Fraction, Nanos};
 
 /// Columns that a line of an answer may take.
-const WIDTH: usize = 78;
+const WIDTH: usize = 79;
+
+/// Columns of the label and its indent.
+const LABEL: usize = 11;
+
+/// A labelled line of the verdict.
+type Line = (&'static str, String);
 
 /// The verdict on a plan.
 pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
     let mut text = String::new();
     let given = plan.budget.vram.human();
+    let prepared = request.prepare()?;
     let _ = writeln!(text, "{} on {} with {given} of VRAM", plan.model, plan.device.name);
-    let origin = plan.device.origin;
-    let _ = writeln!(text, "times are estimated, from {origin} figures of the device\n");
-    for (component, prepared) in plan.components.iter().zip(request.prepare()?) {
-        let total = prepared.total;
-        for (label, line) in
-            lines(plan, component, total, &prepared.input.instance.device.h2d.rate.human())
-        {
-            for (n, part) in wrapped(&line).into_iter().enumerate() {
-                let label = if n == 0 { label } else { "" };
-                let _ = writeln!(text, "  {label:<9}{part}");
-            }
+    let _ = writeln!(text, "{}\n", origin(plan, &prepared));
+    for (component, prepared) in plan.components.iter().zip(&prepared) {
+        for line in component_lines(plan, component, prepared) {
+            write_line(&mut text, &line);
         }
+    }
+    let reserve = request.workload.reserve;
+    let parts = [
+        ("context", reserve.context),
+        ("activations", reserve.activations),
+        ("workspace", reserve.workspace),
+    ];
+    let parts = parts.iter().filter(|(_, size)| !size.is_zero());
+    let parts: Vec<String> = parts.map(|(name, size)| format!("{name} {}", size.human())).collect();
+    let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
+    write_line(
+        &mut text,
+        &("reserve", format!("{parts}; an estimate unless given with --reserve")),
+    );
+    if let Some(line) = left_out(plan, request) {
+        write_line(&mut text, &line);
     }
     Ok(text)
 }
 
-fn lines(
-    plan: &Plan,
-    component: &ComponentPlan,
-    total: Bytes,
-    link: &str,
-) -> Vec<(&'static str, String)> {
-    let blocks: Vec<&BlockPlan> = component.blocks.iter().filter(|b| b.block != ROOT).collect();
-    let streamed = blocks.iter().filter(|block| !block.is_resident()).count();
+/// Where the times come from.
+fn origin(plan: &Plan, prepared: &[Prepared]) -> String {
+    let uses = || prepared.iter().flat_map(|prepared| &prepared.costs.blocks);
+    let given = uses().filter(|cost| cost.origin == Origin::Given).count();
+    let compute = match (given, uses().count()) {
+        (0, _) => "compute times are estimated".to_owned(),
+        (given, all) if given == all => "compute times are given by the workload".to_owned(),
+        (given, all) => {
+            format!("compute times of {given} of {all} blocks are given, others estimated")
+        }
+    };
+    format!("{compute}; device figures: {}", plan.device.origin)
+}
+
+/// Components that the plan says nothing about.
+fn left_out(plan: &Plan, request: &Request) -> Option<Line> {
+    let planned = |name: &String| plan.components.iter().any(|component| component.name == *name);
+    let others = request.manifest.components.iter().map(|component| &component.name);
+    let others: Vec<&str> = others.filter(|name| !planned(name)).map(String::as_str).collect();
+    let text = format!("{}: run before or after, and are not in these times", others.join(", "));
+    Some(("not in", text)).filter(|_| !others.is_empty())
+}
+
+fn component_lines(plan: &Plan, component: &ComponentPlan, prepared: &Prepared) -> Vec<Line> {
     let weights = plan.budget.weights.human();
+    let total = prepared.total.human();
     let name = &component.name;
+    let mut lines =
+        vec![("fits", format!("{name}: {total} of weights, {weights} of VRAM for them"))];
+    if component.window.bytes.is_zero() {
+        lines.push(("set", "keep everything on the device; do not offload".to_owned()));
+    } else {
+        lines.extend(settings(component));
+    }
+    lines.extend(costs(plan, component));
     let p = &component.prediction;
-    let peak = format!(
-        "slab {} + reserve {} = peak {}; headroom {}",
+    let memory = format!(
+        "slab {} (root and residents {}, window {}) + reserve {} = peak {}; headroom {}",
         component.slab.bytes.human(),
+        component.slab.resident.human(),
+        component.slab.window.human(),
         plan.budget.reserve.human(),
         p.peak.human(),
         plan.budget.vram.saturating_sub(p.peak).human(),
     );
-    if streamed == 0 {
-        let fits =
-            format!("{name}: {} of weights fit in {weights}; nothing streams", total.human());
-        let cost = format!(
-            "{} per pass; {} for {} passes, {} of it loading before the first",
-            p.pass.human(),
-            p.makespan.human(),
-            component.passes,
-            p.first_pass.saturating_sub(p.pass).human(),
-        );
-        let set = "keep everything on the device; do not offload".to_owned();
-        return vec![("fits", fits), ("set", set), ("cost", cost), ("memory", peak)];
+    lines.push(("memory", memory));
+    lines.push(("host", host(plan, prepared.total)));
+    lines
+}
+
+/// What to set: which blocks stay, how large the window is.
+fn settings(component: &ComponentPlan) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let blocks: Vec<&BlockPlan> = component.blocks.iter().filter(|b| b.block != ROOT).collect();
+    let mut lists: Vec<(&str, Vec<&BlockPlan>)> = Vec::new();
+    for block in blocks {
+        let list = block.block.rsplit_once('.').map_or(block.block.as_str(), |(list, _)| list);
+        match lists.iter_mut().find(|(known, _)| *known == list) {
+            Some((_, members)) => members.push(block),
+            None => lists.push((list, vec![block])),
+        }
     }
-    let fits = format!("{name}: {} of weights, {weights} for them", total.human());
-    let slot = component.window.bytes.get() / u64::from(component.window.slots.max(1));
-    let set = format!(
-        "{} of {} blocks resident, {}; window of {} slots of {}, prefetch {}",
-        blocks.len() - streamed,
-        blocks.len(),
-        where_streamed(&blocks),
-        component.window.slots,
-        Bytes::new(slot).human(),
-        component.prefetch,
-    );
+    for (list, members) in lists {
+        let label = if lines.is_empty() { "set" } else { "" };
+        lines.push((label, list_settings(list, &members)));
+    }
+    let slots = match component.window.slots {
+        0 => "a ring of bytes".to_owned(),
+        slots => counted(u64::from(slots), "equal slot"),
+    };
+    let ahead = counted(u64::from(component.prefetch), "use");
+    let window = component.window.bytes.human();
+    lines.push(("", format!("window {window} as {slots}; a copy may start up to {ahead} ahead")));
+    lines
+}
+
+/// What stays and what streams of one block list.
+fn list_settings(list: &str, members: &[&BlockPlan]) -> String {
+    let index = |block: &BlockPlan| -> Option<u64> { block.block.rsplit_once('.')?.1.parse().ok() };
+    let (mut stay, mut whole, mut part) = (Vec::new(), Vec::new(), Vec::new());
+    for block in members {
+        match block.streamed_bytes() {
+            Bytes::ZERO => stay.push(block),
+            bytes if bytes == block.bytes => whole.push(block),
+            _ => part.push(block),
+        }
+    }
+    let indices = |blocks: &[&&BlockPlan]| {
+        ranges(&blocks.iter().filter_map(|b| index(b)).collect::<Vec<_>>())
+    };
+    let mut parts = Vec::new();
+    if !stay.is_empty() {
+        parts.push(format!("{} stay ({})", stay.len(), indices(&stay)));
+    }
+    if !whole.is_empty() {
+        parts.push(format!("{} stream whole ({})", whole.len(), indices(&whole)));
+    }
+    if !part.is_empty() {
+        let sizes = || part.iter().map(|block| block.streamed_bytes());
+        let (low, high) = (sizes().min().unwrap_or_default(), sizes().max().unwrap_or_default());
+        let range =
+            if low == high { low.human() } else { format!("{} to {}", low.human(), high.human()) };
+        let size = part.iter().map(|block| block.bytes).max().unwrap_or_default().human();
+        parts.push(format!("{} stream in part ({range} of {size} each)", part.len()));
+    }
+    match parts.as_slice() {
+        [only] => format!("{list}: all {only}"),
+        _ => format!("{list}: {} of {}", parts.join(", "), members.len()),
+    }
+}
+
+/// `0, 2-5, 9`, cut where it gets long.
+fn ranges(indices: &[u64]) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for &index in indices {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == index => *last = index,
+            _ => runs.push((index, index)),
+        }
+    }
+    const SHOWN: usize = 8;
+    let run = |&(first, last): &(u64, u64)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    let mut shown: Vec<String> = runs.iter().take(SHOWN).map(run).collect();
+    if runs.len() > SHOWN {
+        shown.push("…".to_owned());
+    }
+    shown.join(",")
+}
+
+fn costs(plan: &Plan, component: &ComponentPlan) -> Vec<Line> {
+    let p = &component.prediction;
     let compute = component.bound.compute;
+    let passes = counted(u64::from(component.passes), "pass");
+    if component.window.bytes.is_zero() {
+        let cold = p.first_pass.saturating_sub(p.pass).human();
+        let cost = format!(
+            "{} per pass; {} for {passes}, the cold start adds {cold} to the first",
+            p.pass.human(),
+            p.makespan.human()
+        );
+        return vec![("cost", cost)];
+    }
     let cost = format!(
-        "{} per pass, {} all resident ({}); first pass {}, {} for {} passes",
+        "{} per pass, {} were everything resident ({}); first pass {}, {} for {passes}",
         p.pass.human(),
         compute.human(),
         slower(p.pass, compute),
         p.first_pass.human(),
         p.makespan.human(),
-        component.passes,
     );
     let copies = format!(
-        "{} per pass at {link}; {} of all H2D copy time hidden under compute; compute stalls {} of {}",
+        "{} per pass at {}; over the run {} of H2D copy time is hidden under compute and compute \
+         stalls {}",
         p.bytes_per_pass.human(),
+        plan.device.h2d.rate.human(),
         p.overlap.percent(),
         p.stall.human(),
-        p.makespan.human(),
     );
     let bound = format!(
-        "no schedule takes less than {} per pass, no whole-block plan less than {}; gap {} to any \
-         schedule, {}-bound",
+        "no schedule that holds a block while it computes takes less than {} per pass ({}-bound); \
+         gap {}",
         component.bound.any_schedule.human(),
-        component.bound.granularity.human(),
-        component.bound.gap.percent(),
         component.bound.binding,
+        component.bound.gap.percent(),
     );
-    vec![
-        ("fits", fits),
-        ("set", set),
-        ("cost", cost),
-        ("copies", copies),
-        ("bound", bound),
-        ("memory", peak),
-    ]
+    vec![("cost", cost), ("copies", copies), ("bound", bound)]
 }
 
-/// `+12.3 %` of a time over another.
+/// What the copies need of the host.
+fn host(plan: &Plan, total: Bytes) -> String {
+    let host = &plan.device.host;
+    let limit = Bytes::new(host.pinned_limit.share_of(host.memory.get()));
+    let fits = if total <= limit { "" } else { " - MORE than that: copies will be slower" };
+    let (need, limit, memory) = (total.human(), limit.human(), host.memory.human());
+    format!("{need} of weights in pinned memory; {limit} of {memory} may be pinned{fits}")
+}
+
+/// `1 slot`, `2 slots`, `3 passes`.
+pub fn counted(count: u64, noun: &str) -> String {
+    let plural = match noun {
+        _ if count == 1 => "",
+        noun if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{count} {noun}{plural}")
+}
+
+/// How much longer one time is than another: `+12.3 %`, or `4.2 times` from three times on.
 pub fn slower(time: Nanos, than: Nanos) -> String {
-    let above = time.saturating_sub(than);
-    format!("+{}", Fraction::of(above.get(), than.get()).percent())
+    let above = Fraction::of(time.saturating_sub(than).get(), than.get());
+    if above >= Fraction::from_ppm(2_000_000) {
+        let tenths = u128::from(time.get()) * 10 / u128::from(than.get().max(1));
+        return format!("{}.{} times", tenths / 10, tenths % 10);
+    }
+    format!("+{}", above.percent())
 }
 
-/// How many blocks of each list stream, in order of execution.
-fn where_streamed(blocks: &[&BlockPlan]) -> String {
-    let mut lists: Vec<(&str, usize, usize)> = Vec::new();
-    for block in blocks {
-        let list = block.block.rsplit_once('.').map_or(block.block.as_str(), |(list, _)| list);
-        let streams = usize::from(!block.is_resident());
-        match lists.iter_mut().find(|(known, ..)| *known == list) {
-            Some((_, streamed, all)) => (*streamed, *all) = (*streamed + streams, *all + 1),
-            None => lists.push((list, streams, 1)),
-        }
+/// Writes a labelled line, broken at blanks.
+pub fn write_line(text: &mut String, (label, line): &Line) {
+    for (n, part) in wrapped(line).into_iter().enumerate() {
+        let label = if n == 0 { label } else { "" };
+        let _ = writeln!(text, "  {label:<9}{part}");
     }
-    let parts = lists.into_iter().filter(|(_, streamed, _)| *streamed > 0);
-    let parts: Vec<String> =
-        parts.map(|(list, streamed, all)| format!("{streamed} of {all} {list}")).collect();
-    format!("stream {} evenly spaced", parts.join(" and "))
 }
+
+/// Units stay on the line of their number.
+const UNITS: [&str; 9] = ["ns", "us", "ms", "s", "B", "KiB", "MiB", "GiB", "%"];
 
 /// Breaks a line at blanks so that it fits beside its label.
 fn wrapped(line: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
+    let mut words: Vec<String> = Vec::new();
     for word in line.split(' ') {
-        let last = parts.len() - 1;
-        if !parts[last].is_empty()
-            && parts[last].chars().count() + 1 + word.chars().count() > WIDTH - 11
-        {
-            parts.push(word.to_owned());
-        } else {
-            if !parts[last].is_empty() {
-                parts[last].push(' ');
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '%');
+        match words.last_mut() {
+            Some(last) if UNITS.contains(&bare) || bare.ends_with("B/s") => {
+                last.push(' ');
+                last.push_str(word);
             }
-            parts[last].push_str(word);
+            _ => words.push(word.to_owned()),
+        }
+    }
+    let mut parts: Vec<String> = Vec::new();
+    for word in words {
+        match parts.last_mut() {
+            Some(last) if last.chars().count() + 1 + word.chars().count() <= WIDTH - LABEL => {
+                last.push(' ');
+                last.push_str(&word);
+            }
+            _ => parts.push(word),
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_units() {
+        let line = "a".repeat(60) + " first pass 1.036 s, 3 passes";
+        assert!(
+            wrapped(&line).iter().any(|part| part.contains("1.036 s,")),
+            "{:?}",
+            wrapped(&line)
+        );
+        assert!(wrapped(&line).iter().all(|part| part.chars().count() <= WIDTH - LABEL));
+    }
+
+    #[test]
+    fn indices_read_as_ranges() {
+        assert_eq!(ranges(&[0, 2, 3, 4, 7]), "0,2-4,7");
+        let odd: Vec<u64> = (0..20).map(|n| 2 * n).collect();
+        assert_eq!(ranges(&odd), "0,2,4,6,8,10,12,14,…");
+    }
+
+    #[test]
+    fn counts_agree_with_their_nouns() {
+        let all = [counted(1, "slot"), counted(2, "slot"), counted(1, "pass"), counted(3, "pass")];
+        assert_eq!(all, ["1 slot", "2 slots", "1 pass", "3 passes"]);
+    }
 }

@@ -9,6 +9,9 @@ use crate::model::Dtype;
 use crate::units::{Bytes, FlopRate, Fraction, Nanos, Rate};
 use crate::yaml;
 
+/// The longest fixed cost of a copy that is taken for a measurement.
+const MAX_LATENCY: Nanos = Nanos::new(10_000_000_000);
+
 /// The first line of every device file.
 pub const DEVICE_FORMAT: &str = "vramplan/device/1";
 
@@ -235,12 +238,20 @@ impl DeviceSpec {
         for (name, link) in links.into_iter().chain(optional) {
             let Some(link) = link else { continue };
             require(!link.rate.is_zero(), &format!("{name}.rate"), "0".into(), "more than 0");
+            let latency = link.latency;
+            let found = latency.to_string();
+            let place = format!("{name}.latency");
+            require(latency <= MAX_LATENCY, &place, found, "at most 10s");
             let rising = link.points.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1);
             let place = format!("{name}.points");
             require(rising, &place, "points out of order".into(), "rising sizes and times");
         }
         require(!self.memory.rate.is_zero(), "memory.rate", "0".into(), "more than 0");
         require(!self.compute.bf16.is_zero(), "compute.bf16", "0".into(), "more than 0");
+        for (name, peak) in [("fp8", self.compute.fp8), ("fp32", self.compute.fp32)] {
+            let zero = peak.is_some_and(FlopRate::is_zero);
+            require(!zero, &format!("compute.{name}"), "0".into(), "more than 0, or nothing");
+        }
         let share = |value: Fraction| value > Fraction::ZERO && value <= Fraction::WHOLE;
         let efficiency = self.compute.efficiency;
         let found = efficiency.to_string();

@@ -15,7 +15,7 @@ use crate::yaml;
 pub const MANIFEST_FORMAT: &str = "vramplan/manifest/1";
 
 /// Blocks that a component may have. Far above any model; below what exhausts memory on a hostile `count`.
-const MAX_BLOCKS: u64 = 1_000_000;
+const MAX_BLOCKS: u64 = 200_000;
 
 /// What a model is: kinds of block, and components with their blocks in order of execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -280,7 +280,9 @@ impl Manifest {
         if self.components.is_empty() {
             problems.push(Problem::new("components", "an empty list", "at least one component"));
         }
+        check_name("model", &self.model, &mut problems);
         for (name, kind) in &self.kinds {
+            check_name("kinds", name, &mut problems);
             check_weights(&format!("kinds.{name}"), &kind.weights, &mut problems);
         }
         let mut names = BTreeSet::new();
@@ -297,7 +299,8 @@ impl Manifest {
 
     fn check_component(&self, place: &str, component: &Component, problems: &mut Vec<Problem>) {
         let name = &component.name;
-        if name.is_empty() || name.contains('.') || name.contains(char::is_whitespace) {
+        check_name(&format!("{place}.name"), name, problems);
+        if name.contains('.') || name.contains(char::is_whitespace) {
             let expected = "a name without dots and blanks";
             problems.push(Problem::new(format!("{place}.name"), format!("{name:?}"), expected));
         }
@@ -310,8 +313,10 @@ impl Manifest {
                 let found = format!("{:?}", segment.kind);
                 problems.push(Problem::new(format!("{place}.kind"), found, expected));
             }
-            if segment.list.is_empty() {
-                problems.push(Problem::new(format!("{place}.list"), "\"\"", "a path"));
+            check_name(&format!("{place}.list"), &segment.list, problems);
+            if segment.list.contains('@') {
+                let found = format!("{:?}", segment.list);
+                problems.push(Problem::new(format!("{place}.list"), found, "a path without @"));
             }
             if segment.count == 0 {
                 problems.push(Problem::new(format!("{place}.count"), "0", "at least 1"));
@@ -336,6 +341,18 @@ impl Manifest {
             }
             problems.extend(graph::check(place, component, self));
         }
+    }
+}
+
+/// Names appear in every file and message; the longest that checkpoints have is 200 bytes.
+const MAX_NAME: usize = 1_024;
+
+fn check_name(place: &str, name: &str, problems: &mut Vec<Problem>) {
+    if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
+        let shown: String = name.chars().take(40).collect();
+        let found = format!("{shown:?} of {} bytes", name.len());
+        let expected = format!("1 to {MAX_NAME} bytes without control characters");
+        problems.push(Problem::new(place, found, expected));
     }
 }
 

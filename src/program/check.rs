@@ -31,6 +31,9 @@ use crate::plan::Op;
 /// The most passes that are walked; plans whose offsets take longer to repeat are refused.
 const MAX_PASSES: u32 = 4_096;
 
+/// The most operations that are walked, over all passes of a phase.
+const MAX_OPERATIONS: u64 = 20_000_000;
+
 /// The most problems reported; one broken wait shows in every pass.
 const MAX_PROBLEMS: usize = 20;
 
@@ -113,7 +116,14 @@ impl<'a> Walk<'a> {
         let mut problems = Vec::new();
         if enough > u64::from(MAX_PASSES) {
             let found = format!("offsets that repeat after {repeat} passes");
-            let expected = format!("at most {}", MAX_PASSES / 2);
+            let expected =
+                format!("offsets that repeat after at most {} passes", MAX_PASSES / 2 - 16);
+            problems.push(Problem::new(&phase.component, found, expected));
+        }
+        let work = enough.min(u64::from(phase.passes)).saturating_mul(ops.len() as u64);
+        if work > MAX_OPERATIONS {
+            let found = format!("{work} operations until the slab's state repeats");
+            let expected = format!("at most {MAX_OPERATIONS}: fewer offsets per piece");
             problems.push(Problem::new(&phase.component, found, expected));
         }
         let passes = phase.passes.min(u32::try_from(enough).unwrap_or(MAX_PASSES).min(MAX_PASSES));
@@ -132,6 +142,9 @@ impl<'a> Walk<'a> {
 
     fn run(&mut self) {
         let phase = self.phase;
+        if !self.problems.is_empty() {
+            return;
+        }
         for pass in 0..self.passes {
             for (n, op) in phase.schedule.ops.iter().enumerate() {
                 let Some(number) = self.numbering.number(n, op.lane, pass) else { continue };

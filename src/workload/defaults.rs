@@ -142,7 +142,8 @@ impl Workload {
         }
         let problems = workload.validate();
         if !problems.is_empty() {
-            return Err(Error::Input { file: "workload flags".to_owned(), problems });
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return Err(Error::usage(format!("workload: {}", problems.join("; "))));
         }
         let after = load(&workload, manifest, component)?;
         match (overrides.reserve, before) {

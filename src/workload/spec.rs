@@ -9,6 +9,9 @@ use crate::error::{Error, Problem, Result};
 use crate::units::{Bytes, Nanos};
 use crate::yaml;
 
+/// Passes that a component may have: a million decoded tokens.
+pub const MAX_PASSES: u32 = 1_000_000;
+
 /// The first line of every workload file.
 pub const WORKLOAD_FORMAT: &str = "vramplan/workload/1";
 
@@ -40,7 +43,7 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<u64>,
     /// VRAM that is not for weights.
-    #[serde(serialize_with = "yaml::flow_map")]
+    #[serde(default, serialize_with = "yaml::flow_map")]
     pub reserve: Reserve,
     /// Given or measured time per use, by block id or a pattern with `*`; beats every estimate.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -123,11 +126,15 @@ impl Workload {
         };
         let format = format!("{:?}", self.format);
         require(self.format == WORKLOAD_FORMAT, "format", format, WORKLOAD_FORMAT);
-        let zero_passes = match &self.passes {
-            Passes::Main(passes) => *passes == 0,
-            Passes::ByComponent(by_name) => by_name.values().any(|&passes| passes == 0),
+        let passes: Vec<u32> = match &self.passes {
+            Passes::Main(passes) => vec![*passes],
+            Passes::ByComponent(by_name) => by_name.values().copied().collect(),
         };
-        require(!zero_passes, "passes", "0".into(), "at least 1");
+        require(!passes.is_empty(), "passes", "no component".into(), "passes by component");
+        for passes in passes {
+            let sound = (1..=MAX_PASSES).contains(&passes);
+            require(sound, "passes", passes.to_string(), "1 to 1000000");
+        }
         require((1..=1 << 20).contains(&self.batch), "batch", self.batch.to_string(), "1 to 2^20");
         let sizes = [("height", self.height), ("width", self.width), ("frames", self.frames)];
         for (name, size) in sizes {
