@@ -38,7 +38,7 @@
 //! # From a model to a profile
 //!
 //! ```
-//! use vramplan::{backend, device, model, plan::Request, program, workload};
+//! use vramplan::{backend, device, model, plan::{Granularity, Request}, program, workload};
 //!
 //! let manifest = model::builtin::load("flux1-dev").unwrap()?;
 //! let request = Request {
@@ -46,6 +46,7 @@
 //!     workload: workload::for_model(&manifest)?,
 //!     device: device::builtin::load("rtx-4090").unwrap()?,
 //!     vram: "12GiB".parse().unwrap(),
+//!     granularity: Granularity::Tensor,
 //!     manifest,
 //! };
 //! let plan = request.plan()?;

@@ -231,7 +231,7 @@ fn unknown_names_list_what_exists_and_suggest_the_nearest() {
         ["compare", "flux1-dev", "--device", "rtx-4090", "--vram", "12GiB", "--policies", "led"];
     assert!(story.fails(2, &policy).contains("there are: hybrid, resident, streamed, leading"));
     let parameter = [&policy[..7], &["leading:q=3"]].concat();
-    assert!(story.fails(2, &parameter).contains("r=N (most that fit)"));
+    assert!(story.fails(2, &parameter).contains("r=N (best of all that fit)"));
 }
 
 #[test]

@@ -8,7 +8,9 @@ use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Recorder};
 use vramplan::figures::Prediction;
 use vramplan::lane::{Lane, OpKind};
-use vramplan::plan::{ComponentInput, ComponentPlan, Instance, Schedule, planner, timing};
+use vramplan::plan::{
+    BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Schedule, timing,
+};
 use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Place, Program, check};
 use vramplan::units::{Bytes, Fraction, Nanos};
@@ -122,12 +124,28 @@ fn inputs() -> impl Strategy<Value = ComponentInput> {
     )
 }
 
+/// The same with every block cut into tensors, to be planned by tensors.
+fn split_inputs() -> impl Strategy<Value = ComponentInput> {
+    (inputs(), prop::collection::vec(1u64..9, 12)).prop_map(|(mut input, cuts)| {
+        for (used, cuts) in input.instance.uses.iter_mut().zip(cuts) {
+            let whole = used.bytes.get();
+            let part = |n: u64| BlockPart {
+                name: format!("t{n}"),
+                bytes: Bytes::new(whole * (n + 1) / cuts - whole * n / cuts),
+            };
+            used.parts = (0..cuts).map(part).collect();
+        }
+        input
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_plan_is_safe_fits_and_does_what_it_predicts(input in inputs()) {
-        let plan = input.plan().expect("the budget holds the largest block");
+    fn a_plan_is_safe_fits_and_does_what_it_predicts(input in split_inputs(), tensors: bool) {
+        let granularity = if tensors { Granularity::Tensor } else { Granularity::Block };
+        let plan = input.plan(granularity).expect("the budget holds the largest block");
         let Prediction { pass, first_pass, makespan, overlap, stall, .. } = plan.prediction;
         let program = program(&plan, &input.instance);
         prop_assert!(check::check(&program).is_ok(), "{:?}", check::check(&program));
@@ -135,7 +153,7 @@ proptest! {
         let root = input.root.align_up(input.instance.device.alignment);
         prop_assert!(plan.slab.bytes <= input.instance.budget.saturating_add(root));
         prop_assert!(pass >= plan.bound.any_schedule);
-        prop_assert!(pass >= plan.bound.granularity);
+        prop_assert!(tensors || pass >= plan.bound.granularity);
         prop_assert!(plan.bound.granularity >= plan.bound.any_schedule);
 
         let seen = run(&program, Sim::default());
@@ -151,7 +169,7 @@ proptest! {
     fn the_predicted_pass_is_the_simulated_long_run_mean(input in inputs()) {
         // The critical cycle may span several passes; over many, the mean settles to within one pass of start-up.
         let input = ComponentInput { passes: 200, ..input };
-        let plan = input.plan().expect("the budget holds the largest block");
+        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let seen = run(&program(&plan, &input.instance), Sim::default());
         let mean = (seen.pass_end(199) - seen.pass_end(99)) as f64 / 100.0;
         let pass = plan.prediction.pass.get() as f64;
@@ -161,7 +179,7 @@ proptest! {
 
     #[test]
     fn lanes_never_overlap_and_uses_follow_their_copies(input in inputs(), jitter in 0u64..500_000, seed: u64) {
-        let plan = input.plan().expect("the budget holds the largest block");
+        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let sim = Sim { jitter: Fraction::from_ppm(jitter), seed, contention: Fraction::ZERO };
         let seen = run(&program(&plan, &input.instance), sim);
         for lane in Lane::ALL {
@@ -178,7 +196,7 @@ proptest! {
 
     #[test]
     fn same_seed_same_run(input in inputs(), seed: u64) {
-        let plan = input.plan().expect("the budget holds the largest block");
+        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let program = program(&plan, &input.instance);
         let sim = Sim { jitter: Fraction::from_ppm(200_000), seed, contention: Fraction::ZERO };
         prop_assert_eq!(run(&program, sim).spans, run(&program, sim).spans);
@@ -186,7 +204,7 @@ proptest! {
 
     #[test]
     fn contention_slows_compute_by_what_copies_take(input in inputs()) {
-        let plan = input.plan().expect("the budget holds the largest block");
+        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let program = program(&plan, &input.instance);
         let seen = run(&program, Sim { contention: Fraction::from_ppm(500_000), ..Sim::default() });
         let compute: u64 = seen.on(Lane::Compute).iter().map(|s| s.end.get() - s.start.get()).sum();
@@ -198,8 +216,14 @@ proptest! {
 
     #[test]
     fn every_wait_of_a_copy_is_needed(input in inputs(), pick: prop::sample::Index) {
-        let input = ComponentInput { passes: 6, ..input };
-        let plan = input.plan().expect("the budget holds the largest block");
+        // Equal blocks take turns in slots; of unequal ones some wait may be covered by an earlier copy's.
+        let mut input = ComponentInput { passes: 30, ..input };
+        for used in &mut input.instance.uses {
+            used.bytes = Bytes::new(100);
+        }
+        let (size, count) = (input.instance.aligned(0).get(), input.instance.uses.len() as u64);
+        input.instance.budget = Bytes::new(size * (1 + pick.index(count as usize) as u64));
+        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let mut program = program(&plan, &input.instance);
         let ops = &mut program.phases[0].schedule.ops;
         let waiting: Vec<usize> = (0..ops.len())
@@ -213,7 +237,7 @@ proptest! {
 
     #[test]
     fn every_wait_of_a_use_is_needed(input in inputs(), pick: prop::sample::Index) {
-        let plan = input.plan().expect("the budget holds the largest block");
+        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let mut program = program(&plan, &input.instance);
         let ops = &mut program.phases[0].schedule.ops;
         let waiting: Vec<usize> = (0..ops.len())
@@ -231,12 +255,15 @@ proptest! {
         // The bound holds for every choice, not only for the planner's.
         let mut streams: Vec<bool> = (0..input.instance.uses.len()).map(|n| flips[n]).collect();
         streams[0] = true;
-        let streamed = streams.iter().filter(|&&streams| streams).count();
-        let slots = slots.min(u32::try_from(streamed).expect("few blocks"));
-        let choice = planner::Choice { streams, slots };
         let mut input = input;
-        input.instance.budget = choice.slab_bytes(&input.instance);
-        let plan = input.planned("given", &choice).expect("a plan");
+        let size = |n: usize| input.instance.aligned(n).get();
+        let largest = (0..streams.len()).filter(|&n| streams[n]).map(size).max().unwrap_or(0);
+        let stays: u64 = (0..streams.len()).filter(|&n| !streams[n]).map(size).sum();
+        input.instance.budget = Bytes::new(stays + largest * u64::from(slots));
+        let choice = Choice::whole(&input.instance, &streams).expect("residents fit");
+        let found = choice.evaluate(&input.instance).expect("a slot fits");
+        let plan = input.planned("given", &found).expect("a plan");
+        prop_assert_eq!(found.pass.ceil(), plan.prediction.pass);
         prop_assert!(plan.prediction.pass >= plan.bound.granularity);
         let schedule = Schedule::of(&plan, &input.instance.device).expect("a schedule");
         prop_assert_eq!(timing::steady_pass(&schedule).ceil(), plan.prediction.pass);

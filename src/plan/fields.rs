@@ -120,12 +120,12 @@ impl TryFrom<BlockFields> for BlockPlan {
 
     fn try_from(fields: BlockFields) -> Result<Self, String> {
         let BlockFields { block, bytes, compute, resident, streamed, at, .. } = fields;
+        let issued = fields.issue_after.is_some() || fields.issue_before.is_some();
         let flat = resident.is_some() || streamed.is_some() || at.is_some();
+        let flat = flat || issued || fields.evict_after.is_some() || fields.from.is_some();
         let pieces = match fields.pieces {
             Some(_) if flat => {
-                return Err(format!(
-                    "block {block:?}: found pieces beside resident, streamed or at"
-                ));
+                return Err(format!("block {block:?}: found pieces beside the short form"));
             }
             Some(pieces) => pieces,
             None => vec![PieceFields {

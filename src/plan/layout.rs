@@ -1,18 +1,19 @@
 //! Turns a choice of what streams into a component's plan: offsets in the slab, slots, waits, and what it predicts.
 //!
 //! ```text
-//! slab   [ root ][ resident ][ resident ] … [ slot 0 ][ slot 1 ][ slot 2 ]
-//!          0       in order of execution      window: streamed block k takes slot k mod slots, counted over all
-//!                                             passes, once the use that had it before has ended
+//! slab   [ root ][ resident ][ resident ] … [ window: a ring of bytes, see [`super::ring`] ]
+//!          0       in order of execution
 //! ```
 
 use super::bound;
-use super::instance::{BlockPart, Instance};
-use super::planner::{self, Choice};
+use super::choice::{Evaluated, Group};
+use super::instance::{BlockPart, Instance, Use};
+use super::planner;
+use super::ring::Placed;
 use super::schedule::Schedule;
 use super::spec::{
-    BlockPlan, ComponentPlan, Evict, HostMemory, Part, Piece, ROOT, Residency, Slab, Stream,
-    UseRef, Window,
+    BlockPlan, ComponentPlan, Evict, Granularity, HostMemory, Part, Piece, ROOT, Residency, Slab,
+    Stream, UseRef, Window,
 };
 use super::timing;
 use crate::device::DeviceSpec;
@@ -38,18 +39,21 @@ pub struct ComponentInput {
 }
 
 impl ComponentInput {
-    /// The plan that the planner finds best; infeasible when not even one slot fits.
-    pub fn plan(&self) -> Result<ComponentPlan> {
-        let build = |choice: &Choice| Schedule::of(&lay_out(self, "hybrid", choice), self.device());
-        let Some(choice) = planner::choose(&self.instance, &build)? else {
+    /// The plan that the planner finds best; infeasible when not even one block fits.
+    pub fn plan(&self, granularity: Granularity) -> Result<ComponentPlan> {
+        let build =
+            |found: &Evaluated| Schedule::of(&lay_out(self, "hybrid", found), self.device());
+        let found = planner::choose(&self.instance, granularity, self.passes, &build)?;
+        let Some(found) = found else {
             return Err(Error::Infeasible(self.infeasible()));
         };
-        self.planned(if choice.slots == 0 { "resident" } else { "hybrid" }, &choice)
+        let everything = found.streamed.is_zero();
+        self.planned(if everything { "resident" } else { "hybrid" }, &found)
     }
 
     /// The plan that a given choice makes, with its prediction and bound.
-    pub fn planned(&self, policy: &str, choice: &Choice) -> Result<ComponentPlan> {
-        let mut plan = lay_out(self, policy, choice);
+    pub fn planned(&self, policy: &str, found: &Evaluated) -> Result<ComponentPlan> {
+        let mut plan = lay_out(self, policy, found);
         plan.prediction = predict(&plan, self.device(), self.reserve)?;
         plan.bound = bound_of(&self.instance, plan.prediction.pass);
         Ok(plan)
@@ -85,46 +89,55 @@ pub fn plan_instance(instance: &Instance) -> Result<ComponentPlan> {
         passes: 20,
         reserve: Bytes::ZERO,
     };
-    input.plan()
+    input.plan(Granularity::Block)
 }
 
 /// Gives every piece its place and every copy its wait. Prediction and bound are left zero.
-pub fn lay_out(input: &ComponentInput, policy: &str, choice: &Choice) -> ComponentPlan {
+pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> ComponentPlan {
     let instance = &input.instance;
+    let alignment = instance.device.alignment;
+    let choice = &found.choice;
     let mut blocks = Vec::with_capacity(instance.uses.len() + 1);
-    let mut next = input.root.align_up(instance.device.alignment);
     let computes = instance.uses.first().filter(|first| first.block == ROOT);
     if computes.is_some() || !input.root.is_zero() {
         let compute = computes.map_or(Nanos::ZERO, |root| root.compute);
-        blocks.push(block(ROOT, input.root, compute, vec![0], Residency::Resident));
+        let piece = Piece {
+            part: Part::All,
+            bytes: input.root,
+            at: vec![0],
+            residency: Residency::Resident,
+        };
+        blocks.push(BlockPlan {
+            block: ROOT.to_owned(),
+            bytes: input.root,
+            compute,
+            pieces: vec![piece],
+        });
     }
     let first = usize::from(computes.is_some());
-    for n in (first..instance.uses.len()).filter(|&n| !choice.streams[n]) {
-        next = next.saturating_add(instance.aligned(n));
-    }
-    let (resident, mut at) = (next, input.root.align_up(instance.device.alignment));
-    let window = Window {
-        bytes: choice.slot_bytes(instance).saturating_mul(u64::from(choice.slots)),
-        slots: choice.slots,
-    };
-    let ring = Ring::new(instance, choice, resident);
-    for (n, used) in instance.uses.iter().enumerate().skip(first) {
-        let (offsets, residency) = match ring.rank(n) {
-            Some(rank) => (ring.offsets(rank), Residency::Streamed(ring.stream(instance, rank))),
-            None => (vec![at.get()], Residency::Resident),
-        };
-        if residency == Residency::Resident {
-            at = at.saturating_add(instance.aligned(n));
+    let root = input.root.align_up(alignment);
+    let stays: Bytes = (first..instance.uses.len()).map(|n| choice.resident(instance, n)).sum();
+    let resident = root.saturating_add(stays);
+    let (mut at, mut placed) = (root, found.ring.placed.iter());
+    for n in first..instance.uses.len() {
+        let used = &instance.uses[n];
+        let mut pieces = Vec::new();
+        pieces.extend(resident_piece(used, &choice.groups[n], at));
+        at = at.saturating_add(choice.resident(instance, n));
+        for (group, placed) in choice.groups[n].iter().zip(&mut placed) {
+            pieces.push(streamed_piece(instance, used, group, placed, resident));
         }
-        blocks.push(block(&used.block, used.bytes, used.compute, offsets, residency));
+        let block = used.block.clone();
+        blocks.push(BlockPlan { block, bytes: used.bytes, compute: used.compute, pieces });
     }
+    let window = Bytes::new(found.ring.window);
     ComponentPlan {
         name: input.name.clone(),
         policy: policy.to_owned(),
         passes: input.passes,
-        prefetch: ring.prefetch(instance),
-        slab: Slab { bytes: resident.saturating_add(window.bytes), resident, window: window.bytes },
-        window,
+        prefetch: prefetch(instance, found),
+        slab: Slab { bytes: resident.saturating_add(window), resident, window },
+        window: Window { bytes: window, slots: slots(instance, found) },
         prediction: Prediction::default(),
         bound: Bound::default(),
         host_syncs: Vec::new(),
@@ -132,75 +145,66 @@ pub fn lay_out(input: &ComponentInput, policy: &str, choice: &Choice) -> Compone
     }
 }
 
-fn block(id: &str, bytes: Bytes, compute: Nanos, at: Vec<u64>, residency: Residency) -> BlockPlan {
-    let piece = Piece { part: Part::All, bytes, at, residency };
-    BlockPlan { block: id.to_owned(), bytes, compute, pieces: vec![piece] }
+/// What of a block does not stream.
+fn resident_piece(used: &Use, groups: &[Group], at: Bytes) -> Option<Piece> {
+    let streamed: Bytes = groups.iter().map(|group| group.bytes).sum();
+    let bytes = used.bytes.saturating_sub(streamed);
+    if !groups.is_empty() && bytes.is_zero() {
+        return None;
+    }
+    let part = if groups.is_empty() { Part::All } else { Part::Rest };
+    Some(Piece { part, bytes, at: vec![at.get()], residency: Residency::Resident })
 }
 
-/// The window as equal slots used in turn.
-struct Ring {
-    /// Uses that stream, in order.
-    streamed: Vec<usize>,
-    slots: usize,
-    slot_bytes: u64,
-    base: u64,
-}
-
-impl Ring {
-    fn new(instance: &Instance, choice: &Choice, base: Bytes) -> Self {
-        Self {
-            streamed: (0..choice.streams.len()).filter(|&n| choice.streams[n]).collect(),
-            slots: choice.slots as usize,
-            slot_bytes: choice.slot_bytes(instance).get(),
-            base: base.get(),
-        }
-    }
-
-    /// The position of a use among those that stream.
-    fn rank(&self, n: usize) -> Option<usize> {
-        self.streamed.binary_search(&n).ok()
-    }
-
-    /// The slots that a streamed block takes, pass after pass, until they repeat.
-    fn offsets(&self, rank: usize) -> Vec<u64> {
-        let count = self.streamed.len();
-        let repeat = self.slots / gcd(count, self.slots);
-        let slot = |pass: usize| (pass * count + rank) % self.slots;
-        (0..repeat).map(|pass| self.base + slot(pass) as u64 * self.slot_bytes).collect()
-    }
-
-    /// The use that has the same slot before: `slots` streamed blocks earlier, maybe in the previous pass.
-    fn before(&self, rank: usize) -> (usize, u32) {
-        match rank.checked_sub(self.slots) {
-            Some(before) => (self.streamed[before], 0),
-            None => (self.streamed[rank + self.streamed.len() - self.slots], 1),
-        }
-    }
-
-    fn stream(&self, instance: &Instance, rank: usize) -> Stream {
-        let (before, passes_back) = self.before(rank);
-        let block = instance.uses[before].block.clone();
-        Stream {
-            issue_after: Some(UseRef { block, passes_back }),
-            issue_before: None,
-            evict_after: Evict::Use,
-            from: HostMemory::Pinned,
-        }
-    }
-
-    /// The most uses that lie between the one that frees a slot and the one that needs it.
-    fn prefetch(&self, instance: &Instance) -> u32 {
-        let uses = instance.uses.len();
-        let ahead = (0..self.streamed.len()).map(|rank| {
-            let (before, back) = self.before(rank);
-            (self.streamed[rank] + uses * back as usize).saturating_sub(before + 1)
-        });
-        u32::try_from(ahead.max().unwrap_or(0)).unwrap_or(u32::MAX)
+fn streamed_piece(
+    instance: &Instance,
+    used: &Use,
+    group: &Group,
+    placed: &Placed,
+    window: Bytes,
+) -> Piece {
+    let part = match &group.parts {
+        None => Part::All,
+        Some(parts) => Part::Tensors(parts.iter().map(|&n| used.parts[n].name.clone()).collect()),
+    };
+    let issue_after = placed.after.map(|(user, passes_back)| UseRef {
+        block: instance.uses[user].block.clone(),
+        passes_back,
+    });
+    let stream = Stream {
+        issue_after,
+        issue_before: None,
+        evict_after: Evict::Use,
+        from: HostMemory::Pinned,
+    };
+    Piece {
+        part,
+        bytes: group.bytes,
+        at: placed.at.iter().map(|at| window.get() + at).collect(),
+        residency: Residency::Streamed(stream),
     }
 }
 
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
+/// The window in slots, where every streamed piece is a whole block of the same size; else 0.
+fn slots(instance: &Instance, found: &Evaluated) -> u32 {
+    let pieces = found.choice.pieces(instance);
+    let Some(first) = pieces.first() else { return 0 };
+    let whole = found.choice.groups.iter().flatten().all(|group| group.parts.is_none());
+    if !whole || pieces.iter().any(|piece| piece.bytes != first.bytes) {
+        return 0;
+    }
+    u32::try_from(found.ring.window / first.bytes.max(1)).unwrap_or(u32::MAX)
+}
+
+/// The most uses that lie between the one that frees a piece's place and the one that needs it.
+fn prefetch(instance: &Instance, found: &Evaluated) -> u32 {
+    let uses = instance.uses.len();
+    let pieces = found.choice.pieces(instance);
+    let ahead = pieces.iter().zip(&found.ring.placed).map(|(piece, placed)| match placed.after {
+        Some((user, back)) => (piece.user + uses * back as usize).saturating_sub(user + 1),
+        None => uses.saturating_sub(1),
+    });
+    u32::try_from(ahead.max().unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
 /// How often the slowdown by contention is fed back into the times that cause it.

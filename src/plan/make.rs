@@ -8,8 +8,9 @@ use crate::device::DeviceSpec;
 use crate::digest::digest;
 use crate::error::{Error, Infeasible, Result};
 use crate::model::{Component, Manifest};
+use crate::suggest;
 use crate::units::Bytes;
-use crate::workload::{self, ComponentCosts, Workload};
+use crate::workload::{self, ComponentCosts, Passes, Workload};
 
 /// What is to be planned.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Request {
     pub device: DeviceSpec,
     /// VRAM given.
     pub vram: Bytes,
+    /// The finest unit that may be resident in part.
+    pub granularity: Granularity,
 }
 
 /// A component ready to be planned, with what was estimated about it.
@@ -49,10 +52,21 @@ impl Request {
         self.manifest.component(name).ok_or_else(missing)
     }
 
+    /// Passes are for components that exist.
+    fn check_passes(&self) -> Result<()> {
+        let Passes::ByComponent(by_name) = &self.workload.passes else { return Ok(()) };
+        let unknown = by_name.keys().find(|name| self.manifest.component(name).is_none());
+        let Some(name) = unknown else { return Ok(()) };
+        let known: Vec<String> =
+            self.manifest.components.iter().map(|component| component.name.clone()).collect();
+        Err(suggest::unknown("component in the workload's passes", name, &known))
+    }
+
     /// The components' costs and instances; infeasible when one of them cannot be planned under the budget.
     ///
     /// Of several that do not fit, the answer is for the one that needs most.
     pub fn prepare(&self) -> Result<Vec<Prepared>> {
+        self.check_passes()?;
         let main = self.manifest.main_component().map(|main| main.name.as_str());
         let (weights, below) = match self.weights() {
             Ok(weights) => (weights, Bytes::ZERO),
@@ -63,6 +77,11 @@ impl Request {
         for name in &self.components {
             let component = self.component(name)?;
             let costs = workload::costs(&self.manifest, component, &self.workload, &self.device)?;
+            check_magnitude(
+                name,
+                &costs,
+                self.workload.passes_of(name, Some(name.as_str()) == main),
+            )?;
             let instance = Instance::of(&self.manifest, component, &costs, &self.device, weights);
             match instance {
                 Ok(instance) if below.is_zero() => {
@@ -100,7 +119,7 @@ impl Request {
     /// The plan that the planner finds best for every component.
     pub fn plan(&self) -> Result<Plan> {
         let plans: Result<Vec<ComponentPlan>> =
-            self.prepare()?.iter().map(|prepared| prepared.input.plan()).collect();
+            self.prepare()?.iter().map(|prepared| prepared.input.plan(self.granularity)).collect();
         self.assemble(plans?)
     }
 
@@ -125,10 +144,24 @@ impl Request {
                 device: digest(&self.device.to_yaml()?),
                 workload: digest(&self.workload.to_yaml()?),
             },
-            granularity: Granularity::Block,
+            granularity: self.granularity,
             budget: Budget { vram: self.vram, reserve, weights: self.vram.saturating_sub(reserve) },
             components,
             device: self.device.clone(),
         })
     }
+}
+
+/// Times are 64-bit nanoseconds; a run of centuries is a wrong unit somewhere.
+fn check_magnitude(name: &str, costs: &ComponentCosts, passes: u32) -> Result<()> {
+    let longest = u64::MAX >> 8;
+    let pass = costs.time_per_pass().get();
+    if pass.checked_mul(u64::from(passes)).is_none_or(|run| run > longest) {
+        let pass = costs.time_per_pass().human();
+        return Err(Error::usage(format!(
+            "{name}: {passes} passes of {pass} of compute are more than two years; check the \
+             workload's times and the device's rates"
+        )));
+    }
+    Ok(())
 }

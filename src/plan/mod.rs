@@ -30,18 +30,22 @@
 //! ```
 
 pub mod bound;
+mod choice;
 pub mod cycle;
 mod fields;
 mod instance;
 mod layout;
 mod make;
+mod matching;
 pub mod planner;
 mod policy;
+pub mod ring;
 mod schedule;
 mod spec;
 pub mod timing;
 mod validate;
 
+pub use choice::{Choice, Evaluated, Group};
 pub use instance::{BlockPart, Instance, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance, predict};
 pub use make::{Prepared, Request};

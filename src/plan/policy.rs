@@ -10,8 +10,9 @@
 //! What named engines do beyond that (when they issue, what they wait for) is for a later version to model; these
 //! geometries are lower bounds on their times, not imitations of them.
 
+use super::choice::Choice;
 use super::layout::ComponentInput;
-use super::planner::{self, Choice};
+use super::planner;
 use super::spec::ComponentPlan;
 use crate::error::{Error, Result};
 use crate::suggest;
@@ -41,21 +42,13 @@ pub const POLICIES: &[(&str, Geometry, &str)] = &[
         "vramplan's own: which blocks stay and how many slots, chosen by exact evaluation",
     ),
     ("resident", Geometry::Resident, "everything stays: the fastest there is, where it fits"),
-    ("streamed", Geometry::Streamed, "no block stays; slots=N (best of 1 to 3)"),
-    (
-        "leading",
-        Geometry::Leading,
-        "the first r blocks stay; r=N (most that fit), slots=N (best of 1 to 3)",
-    ),
-    (
-        "trailing",
-        Geometry::Trailing,
-        "the last r blocks stay; r=N (most that fit), slots=N (best of 1 to 3)",
-    ),
+    ("streamed", Geometry::Streamed, "no block stays"),
+    ("leading", Geometry::Leading, "the first r blocks stay; r=N (best of all that fit)"),
+    ("trailing", Geometry::Trailing, "the last r blocks stay; r=N (best of all that fit)"),
     (
         "spread",
         Geometry::Spread,
-        "r blocks stay, streamed ones evenly spaced; r=N (most that fit), slots=N (best of 1 to 3)",
+        "r blocks stay, streamed ones evenly spaced; r=N (best of all that fit)",
     ),
 ];
 
@@ -66,7 +59,6 @@ pub struct Policy {
     pub name: &'static str,
     geometry: Geometry,
     resident: Option<usize>,
-    slots: Option<u32>,
 }
 
 impl Policy {
@@ -76,7 +68,6 @@ impl Policy {
             name,
             geometry,
             resident: None,
-            slots: None,
         };
         POLICIES.iter().map(best).collect()
     }
@@ -89,7 +80,7 @@ impl Policy {
             let known: Vec<String> = POLICIES.iter().map(|&(name, ..)| name.to_owned()).collect();
             return Err(suggest::unknown("policy", name, &known));
         };
-        let mut policy = Self { name, geometry, resident: None, slots: None };
+        let mut policy = Self { name, geometry, resident: None };
         for part in parts {
             policy.set(part)?;
         }
@@ -103,9 +94,6 @@ impl Policy {
             matches!(self.geometry, Geometry::Leading | Geometry::Trailing | Geometry::Spread);
         match (key, number) {
             ("r", Some(count)) if fits => self.resident = Some(count as usize),
-            ("slots", Some(count @ 1..=64)) if fits || self.geometry == Geometry::Streamed => {
-                self.slots = Some(count);
-            }
             _ => {
                 let meaning = POLICIES.iter().find(|&&(name, ..)| name == self.name);
                 let meaning = meaning.map_or("", |&(.., meaning)| meaning);
@@ -121,11 +109,12 @@ impl Policy {
     /// The plan at the given or best setting; none when no setting fits the budget.
     pub fn plan(&self, input: &ComponentInput) -> Result<Option<ComponentPlan>> {
         if self.geometry == Geometry::Hybrid {
-            return input.plan().map(Some);
+            return input.plan(super::Granularity::Tensor).map(Some);
         }
         let mut best: Option<ComponentPlan> = None;
         for choice in self.choices(input) {
-            let plan = input.planned(self.name, &choice)?;
+            let Some(found) = choice.evaluate(&input.instance) else { continue };
+            let plan = input.planned(self.name, &found)?;
             let key = |plan: &ComponentPlan| (plan.prediction.pass, plan.prediction.peak);
             if best.as_ref().is_none_or(|known| key(&plan) < key(known)) {
                 best = Some(plan);
@@ -138,31 +127,23 @@ impl Policy {
     pub fn parameters(plan: &ComponentPlan) -> String {
         let resident = plan.blocks.iter().filter(|block| block.is_resident()).count();
         let root = usize::from(plan.blocks.first().is_some_and(|b| b.block == super::ROOT));
-        match plan.window.slots {
-            0 => String::new(),
-            slots => format!("r={}:slots={slots}", resident - root),
+        match plan.window.bytes.is_zero() {
+            true => String::new(),
+            false => format!("r={}", resident - root),
         }
     }
 
-    /// Choices to compare: for each number of slots, the most residents that fit.
+    /// Choices to compare: every number of residents that fits; the window takes what they leave.
     fn choices(&self, input: &ComponentInput) -> Vec<Choice> {
         let instance = &input.instance;
-        let fits = |choice: &Choice| choice.slab_bytes(instance) <= instance.budget;
-        if self.geometry == Geometry::Resident {
-            return Some(Choice::all_resident(instance)).filter(fits).into_iter().collect();
-        }
         let blocks = planner::blocks_of(instance);
-        let mut choices = Vec::new();
-        for slots in self.slots.map_or(1..=3, |slots| slots..=slots) {
-            let counts = match (self.geometry, self.resident) {
-                (Geometry::Streamed, _) => 0..=0,
-                (_, Some(resident)) => resident..=resident,
-                (_, None) => 0..=blocks.len(),
-            };
-            let of = |resident| self.choice(instance, &blocks, resident, slots);
-            choices.extend(counts.rev().filter_map(of).find(|choice| fits(choice)));
-        }
-        choices
+        let counts = match (self.geometry, self.resident) {
+            (Geometry::Resident, _) => blocks.len()..=blocks.len(),
+            (Geometry::Streamed, _) => 0..=0,
+            (_, Some(resident)) => resident..=resident,
+            (_, None) => 0..=blocks.len(),
+        };
+        counts.filter_map(|resident| self.choice(instance, &blocks, resident)).collect()
     }
 
     fn choice(
@@ -170,15 +151,8 @@ impl Policy {
         instance: &super::Instance,
         blocks: &[usize],
         resident: usize,
-        slots: u32,
     ) -> Option<Choice> {
         let streamed = blocks.len().checked_sub(resident)?;
-        if streamed == 0 {
-            return Some(Choice::all_resident(instance));
-        }
-        if streamed < slots as usize {
-            return None;
-        }
         let mut streams = vec![false; instance.uses.len()];
         let chosen: Vec<usize> = match self.geometry {
             Geometry::Leading => blocks[resident..].to_vec(),
@@ -186,6 +160,6 @@ impl Policy {
             _ => planner::evenly(blocks, streamed).collect(),
         };
         chosen.into_iter().for_each(|n| streams[n] = true);
-        Some(Choice { streams, slots })
+        Choice::whole(instance, &streams)
     }
 }

@@ -124,9 +124,13 @@ struct Builder<'a> {
     component: &'a ComponentPlan,
     device: &'a DeviceSpec,
     index: BTreeMap<&'a str, usize>,
+    /// By use: the host synchronisations directly before or after it.
+    syncs_of: Vec<Vec<usize>>,
     /// Fetches issued directly before each use, in the order of their issue.
     fetches: Vec<Vec<Fetch>>,
     ops: Vec<Op>,
+    /// By lane: the last operation found, and how many operations have been looked at.
+    last_on: [(Option<usize>, usize); Lane::ALL.len()],
     compute_of: Vec<usize>,
     /// Operations that make a piece present, for the compute of its block.
     arrivals: Vec<Vec<(usize, u32)>>,
@@ -139,12 +143,23 @@ impl<'a> Builder<'a> {
     fn new(component: &'a ComponentPlan, device: &'a DeviceSpec) -> Self {
         let count = component.blocks.len();
         let names = component.blocks.iter().enumerate();
+        let index: BTreeMap<&str, usize> =
+            names.map(|(n, block)| (block.block.as_str(), n)).collect();
+        let mut syncs_of = vec![Vec::new(); count];
+        for (n, sync) in component.host_syncs.iter().enumerate() {
+            let target = sync.before.as_deref().or(sync.after.as_deref());
+            if let Some(&block) = target.and_then(|id| index.get(id)) {
+                syncs_of[block].push(n);
+            }
+        }
         Self {
             component,
             device,
-            index: names.map(|(n, block)| (block.block.as_str(), n)).collect(),
+            index,
+            syncs_of,
             fetches: vec![Vec::new(); count],
             ops: Vec::new(),
+            last_on: [(None, 0); Lane::ALL.len()],
             compute_of: vec![0; count],
             arrivals: vec![Vec::new(); count],
             release_of: vec![0; count],
@@ -188,7 +203,8 @@ impl<'a> Builder<'a> {
                     self.fetches[at].push(fetch);
                 }
                 _ => {
-                    let found = format!("{:?}", stream.issue_before);
+                    let found = stream.issue_before.as_ref().map(ToString::to_string);
+                    let found = found.unwrap_or_default();
                     let expected = "a use at most one round before its own";
                     self.problem(block, "issue_before", found, expected);
                 }
@@ -272,18 +288,27 @@ impl<'a> Builder<'a> {
     }
 
     fn place_syncs(&mut self, block: usize, target: fn(&HostSync) -> Option<&str>) {
-        let id = self.component.blocks[block].block.as_str();
-        for sync in self.component.host_syncs.iter().filter(|sync| target(sync) == Some(id)) {
-            let waits = sync.waits.iter().filter_map(|&lane| self.last_on(lane)).collect();
+        for index in self.syncs_of[block].clone() {
+            let sync = &self.component.host_syncs[index];
+            if target(sync).is_none() {
+                continue;
+            }
+            let (lanes, duration) = (&sync.waits, sync.cost);
+            let waits = lanes.iter().filter_map(|&lane| self.last_on(lane)).collect();
             let op = operation(OpKind::HostSync, Lane::Host, block);
-            self.ops.push(Op { duration: sync.cost, waits, ..op });
+            self.ops.push(Op { duration, waits, ..op });
         }
     }
 
     /// The operation issued last on a lane, as far as this pass has been laid out.
-    fn last_on(&self, lane: Lane) -> Option<Wait> {
-        let op = self.ops.iter().rposition(|op| op.lane == lane && op.when != When::First)?;
-        Some(Wait { op, passes_back: 0 })
+    fn last_on(&mut self, lane: Lane) -> Option<Wait> {
+        let (last, seen) = &mut self.last_on[lane.index()];
+        let newer = (*seen..self.ops.len())
+            .rev()
+            .find(|&n| self.ops[n].lane == lane && self.ops[n].when != When::First);
+        *last = newer.or(*last);
+        *seen = self.ops.len();
+        last.map(|op| Wait { op, passes_back: 0 })
     }
 
     /// Adds what each operation waits for, now that all have their index.

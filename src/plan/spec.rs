@@ -236,6 +236,8 @@ pub enum HostMemory {
 pub enum Part {
     /// All of them.
     All,
+    /// Those that no other piece of the block names.
+    Rest,
     /// These, by their names inside the block.
     Tensors(Vec<String>),
 }
@@ -262,12 +264,14 @@ impl FromStr for UseRef {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let Some((block, back)) = text.split_once("@-") else {
+        let Some((block, back)) = text.rsplit_once("@-") else {
             return Ok(Self { block: text.to_owned(), passes_back: 0 });
         };
         match back.parse() {
-            Ok(passes_back @ 1..=1_000) => Ok(Self { block: block.to_owned(), passes_back }),
-            _ => Err(format!("found {text:?}, expected a use such as blocks.3 or blocks.3@-1")),
+            Ok(passes_back @ 1..=16) => Ok(Self { block: block.to_owned(), passes_back }),
+            _ => Err(format!(
+                "found {text:?}, expected a use such as blocks.3 or blocks.3@-1 (to @-16)"
+            )),
         }
     }
 }
@@ -301,6 +305,7 @@ impl Serialize for Part {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match self {
             Self::All => serializer.serialize_str("all"),
+            Self::Rest => serializer.serialize_str("rest"),
             Self::Tensors(names) => serializer.collect_seq(names),
         }
     }
@@ -311,8 +316,9 @@ impl<'de> Deserialize<'de> for Part {
         match OneOrMany::<String>::deserialize(d)? {
             OneOrMany::Many(names) => Ok(Self::Tensors(names)),
             OneOrMany::One(word) if word == "all" => Ok(Self::All),
+            OneOrMany::One(word) if word == "rest" => Ok(Self::Rest),
             OneOrMany::One(word) => Err(serde::de::Error::custom(format!(
-                "found {word:?}, expected all or a list of tensor names"
+                "found {word:?}, expected all, rest or a list of tensor names"
             ))),
         }
     }

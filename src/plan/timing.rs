@@ -83,6 +83,8 @@ pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
     let mut ends: Vec<Vec<Option<u64>>> = vec![vec![None; ops.len()]; depth];
     let mut lane_end = [0u64; Lane::ALL.len()];
     let mut totals = Totals::default();
+    // Where no pass but the first copies anything, nothing later overlaps what has computed.
+    let copies_go_on = ops.iter().any(|op| op.lane == Lane::H2d && op.when != When::First);
     for pass in 0..passes {
         let row = pass as usize % depth;
         ends[row].fill(None);
@@ -106,6 +108,9 @@ pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
         }
         if pass == 0 {
             totals.first_pass = lane_end[Lane::Compute.index()];
+        }
+        if !copies_go_on {
+            totals.computes.clear();
         }
     }
     totals.finish(lane_end.into_iter().max().unwrap_or(0))

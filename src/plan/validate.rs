@@ -7,6 +7,10 @@ use super::spec::{
 };
 use crate::error::Problem;
 use crate::units::Bytes;
+use crate::workload;
+
+/// Offsets that a piece may take turns in; the planner uses a dozen at most.
+const MAX_PLACES: usize = 64;
 
 /// Everything that is wrong, in the order of the file; empty when the plan is consistent.
 pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
@@ -29,7 +33,16 @@ pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
             .into_iter()
             .map(|problem| Problem { place: format!("device.{}", problem.place), ..problem }),
     );
+    let mut names = BTreeSet::new();
     for (n, component) in plan.components.iter().enumerate() {
+        if !names.insert(&component.name) {
+            let found = format!("{:?} a second time", component.name);
+            problems.push(Problem::new(
+                format!("components[{n}].name"),
+                found,
+                "a name of its own",
+            ));
+        }
         check_component(&format!("components[{n}]"), plan, component, &mut problems);
     }
     problems
@@ -47,7 +60,20 @@ fn check_component(
             problems.push(Problem::new(format!("{place}.{field}"), found, expected));
         }
     };
-    require(component.passes > 0, "passes", "0".into(), "at least 1".into());
+    let (passes, most) = (component.passes, workload::MAX_PASSES);
+    let expected = format!("1 to {most}");
+    require((1..=most).contains(&passes), "passes", passes.to_string(), expected);
+    let peak = component.prediction.peak;
+    let real = slab.bytes.saturating_add(plan.budget.reserve);
+    let expected = format!("slab + reserve = {real}");
+    require(peak == real, "prediction.peak", peak.to_string(), expected);
+    let slots = component.window.slots;
+    let even = slots == 0 || component.window.bytes.get().is_multiple_of(u64::from(slots));
+    let found = format!("{slots} of {} bytes", component.window.bytes.get());
+    require(even, "window.slots", found, "0, or equal slots of the window".into());
+    let overlap = component.prediction.overlap;
+    let share = overlap <= crate::units::Fraction::WHOLE;
+    require(share, "prediction.overlap", overlap.to_string(), "a share of at most 1".into());
     let sum = slab.resident.saturating_add(slab.window);
     require(sum == slab.bytes, "slab", format!("{sum}"), format!("bytes = {}", slab.bytes));
     let weights = plan.budget.weights;
@@ -102,6 +128,11 @@ fn check_block(
         if whole && block.pieces.len() > 1 {
             problems.push(Problem::new(&place, "all, beside other pieces", "names of tensors"));
         }
+        let rests = block.pieces.iter().filter(|piece| piece.part == Part::Rest).count();
+        if piece.part == Part::Rest && (rests > 1 || block.pieces.len() == 1) {
+            let expected = "rest once, beside pieces that name tensors";
+            problems.push(Problem::new(&place, "rest", expected));
+        }
         if let Part::Tensors(names) = &piece.part {
             for name in names.iter().filter(|name| !tensors.insert(name.as_str())) {
                 let found = format!("{name:?} a second time");
@@ -120,6 +151,11 @@ fn check_offsets(
     slab: Bytes,
     problems: &mut Vec<Problem>,
 ) {
+    if piece.at.len() > MAX_PLACES {
+        let found = format!("{} offsets", piece.at.len());
+        let expected = format!("at most {MAX_PLACES}");
+        problems.push(Problem::new(format!("{place}.at"), found, expected));
+    }
     if piece.residency == Residency::Resident && piece.at.len() != 1 {
         let found = format!("{} offsets", piece.at.len());
         problems.push(Problem::new(format!("{place}.at"), found, "one, for a resident piece"));

@@ -1,157 +1,99 @@
-//! Turns an [`Instance`] into the choice of what stays: whole blocks, evenly spread, exactly evaluated.
+//! Turns an [`Instance`] into the choice of what stays, by exact evaluation of many candidates.
 //!
-//! If everything fits, everything stays. Otherwise some blocks stream through one, two or three equal slots, in
-//! order of use, and the others stay. Streamed blocks are spread evenly, so that every copy has compute to hide
-//! behind; blocks of different size are spread by size class, since which class streams decides both how much
-//! is copied and how large a slot must be.
+//! If everything fits, everything stays. Otherwise:
 //!
-//! ```text
-//! ten blocks, four streamed        ·  █  ·  █  ·  ·  █  ·  █  ·      copy 1 hides under compute 9, 0; copy 3 under 1, 2 …
-//! ```
+//! * **Tensors** ([`split`]): a part of every block streams, as much as the bound's instants say
+//!   ([`super::matching`]), rounded to tensors. One free parameter, the bytes that stream, is searched.
+//! * **Whole blocks** ([`whole`]): several ways to spread the streamed blocks over the pass, then a local search.
 //!
-//! Each candidate is built as a real plan and its pass time computed exactly ([`super::timing`]); the best is
-//! the one with the shortest pass, then the fewest bytes streamed, then the smallest slab. One slot is tried
-//! too: it is the smallest budget that works, and beats two where copies are far longer than compute.
+//! Every candidate is placed in its window and evaluated exactly ([`super::ring`]); the best is the one with the
+//! shortest pass, then the fewest bytes copied, then the smallest window. With few passes the makespan decides,
+//! cold start included.
 
-use std::collections::BTreeMap;
+mod split;
+mod whole;
 
-use super::cycle::Ratio;
+use super::bound::Windows;
+use super::choice::{Choice, Evaluated};
 use super::instance::Instance;
 use super::schedule::Schedule;
+use super::spec::Granularity;
 use super::timing;
 use crate::error::Result;
-use crate::units::Bytes;
+use crate::units::{Bytes, Nanos};
 
-/// More candidates than this are not enumerated class by class.
-const MAX_CANDIDATES: u64 = 4_096;
+pub use whole::{blocks_of, evenly};
 
-/// Which uses stream, through how many slots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
-    /// By use: whether its block streams. Uses without bytes never do.
-    pub streams: Vec<bool>,
-    /// Equal slots in the window; 0 when nothing streams.
-    pub slots: u32,
-}
+/// With at most so many passes the cold start weighs as much as the steady pass, and the makespan decides.
+const FEW_PASSES: u32 = 4;
 
-impl Choice {
-    /// Everything stays.
-    pub fn all_resident(instance: &Instance) -> Self {
-        Self { streams: vec![false; instance.uses.len()], slots: 0 }
-    }
-
-    /// The bytes of one slot: the largest streamed block, aligned.
-    pub fn slot_bytes(&self, instance: &Instance) -> Bytes {
-        let streamed = (0..self.streams.len()).filter(|&n| self.streams[n]);
-        streamed.map(|n| instance.aligned(n)).max().unwrap_or_default()
-    }
-
-    /// Slab bytes besides the root: residents and window.
-    pub fn slab_bytes(&self, instance: &Instance) -> Bytes {
-        let resident = (0..self.streams.len()).filter(|&n| !self.streams[n]);
-        let resident: Bytes = resident.map(|n| instance.aligned(n)).sum();
-        let window = self.slot_bytes(instance).saturating_mul(u64::from(self.slots));
-        resident.saturating_add(window)
-    }
-
-    /// Bytes copied in one steady pass.
-    pub fn streamed_bytes(&self, instance: &Instance) -> Bytes {
-        let streamed = self.streams.iter().zip(&instance.uses).filter(|(streams, _)| **streams);
-        streamed.map(|(_, u)| u.bytes).sum()
-    }
-}
-
-/// The best choice found. `schedule` builds the operations of a choice; the planner knows no other cost.
+/// The best choice found; none when no choice fits. `schedule` builds the operations of a choice, for makespans.
 pub fn choose(
     instance: &Instance,
-    schedule: &dyn Fn(&Choice) -> Result<Schedule>,
-) -> Result<Option<Choice>> {
-    let everything = Choice::all_resident(instance);
-    if everything.slab_bytes(instance) <= instance.budget {
+    granularity: Granularity,
+    passes: u32,
+    schedule: &dyn Fn(&Evaluated) -> Result<Schedule>,
+) -> Result<Option<Evaluated>> {
+    let everything = Choice::all_resident(instance).with_window_left(instance);
+    if let Some(everything) = everything.and_then(|choice| choice.evaluate(instance)) {
         return Ok(Some(everything));
     }
-    let mut best: Option<(Ratio, Bytes, Bytes, Choice)> = None;
-    for choice in candidates(instance) {
-        let pass = timing::steady_pass(&schedule(&choice)?);
-        let key = (pass, choice.streamed_bytes(instance), choice.slab_bytes(instance));
-        let better = best.as_ref().is_none_or(|(a, b, c, _)| key < (*a, *b, *c));
-        if better {
-            best = Some((key.0, key.1, key.2, choice));
+    let gaps = Gaps::of(instance);
+    let mut candidates = whole::candidates(instance, &gaps);
+    if granularity == Granularity::Tensor {
+        candidates.extend(split::candidates(instance, &gaps, gaps.least_pass));
+    }
+    if passes > FEW_PASSES {
+        return Ok(candidates.into_iter().min_by_key(Evaluated::key));
+    }
+    let mut best: Option<(Nanos, Evaluated)> = None;
+    for candidate in candidates {
+        let makespan = timing::unroll(&schedule(&candidate)?, passes).makespan;
+        let key = (makespan, candidate.key());
+        if best.as_ref().is_none_or(|(known, other)| key < (*known, other.key())) {
+            best = Some((makespan, candidate));
         }
     }
-    Ok(best.map(|(.., choice)| choice))
+    Ok(best.map(|(_, candidate)| candidate))
 }
 
-/// Uses with bytes, by aligned size.
-fn size_classes(instance: &Instance) -> Vec<Vec<usize>> {
-    let mut classes: BTreeMap<Bytes, Vec<usize>> = BTreeMap::new();
-    for n in blocks_of(instance) {
-        classes.entry(instance.aligned(n)).or_default().push(n);
-    }
-    classes.into_values().collect()
+/// The instants at which uses end in the bound's best chain of windows.
+pub(super) struct Gaps {
+    /// By use: the time from its end to the end of the next, in units of `1 / passes` nanoseconds.
+    pub gaps: Vec<u64>,
+    /// Bytes of all uses together.
+    pub total: Bytes,
+    /// The bound itself, in nanoseconds rounded up: where a plan reaches it, there is nothing left to search.
+    pub least_pass: u128,
 }
 
-/// Every split worth evaluating: for each number of slots, streamed counts per class of which none can be lowered.
-fn candidates(instance: &Instance) -> Vec<Choice> {
-    let mut classes = size_classes(instance);
-    let splits = classes.iter().fold(1u64, |n, class| n.saturating_mul(class.len() as u64 + 1));
-    if classes.len() > 3 || splits > MAX_CANDIDATES {
-        let mut all: Vec<usize> = classes.into_iter().flatten().collect();
-        all.sort_unstable();
-        classes = vec![all];
-    }
-    let mut choices = Vec::new();
-    for slots in 1..=3 {
-        let mut counts = vec![0; classes.len()];
-        add_splits(instance, &classes, slots, &mut counts, 0, &mut choices);
-    }
-    choices
-}
-
-/// Walks the counts of all classes but the last; of the last class as few stream as fit.
-fn add_splits(
-    instance: &Instance,
-    classes: &[Vec<usize>],
-    slots: u32,
-    counts: &mut Vec<usize>,
-    class: usize,
-    choices: &mut Vec<Choice>,
-) {
-    let last = class + 1 == classes.len();
-    for count in 0..=classes[class].len() {
-        counts[class] = count;
-        if !last {
-            add_splits(instance, classes, slots, counts, class + 1, choices);
-            continue;
+impl Gaps {
+    fn of(instance: &Instance) -> Self {
+        let windows = Windows::of(instance);
+        let (ratio, ends) = windows.solve();
+        let (nanos, passes) = ratio.parts();
+        let passes = i128::try_from(passes).unwrap_or(1);
+        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX);
+        let nodes = &windows.nodes;
+        let count = instance.uses.len();
+        let mut gaps = vec![0u64; count];
+        for (n, &from) in nodes.iter().enumerate() {
+            let (to, lap) = match nodes.get(n + 1) {
+                Some(&to) => (to, 0),
+                None => (nodes[0] + count, nanos),
+            };
+            let next = ends.get(n + 1).or(ends.first()).copied().unwrap_or(0) + lap;
+            // Between chosen uses: compute as it is, the rest spread evenly.
+            let between = (from + 1..=to).map(|k| instance.uses[k % count].compute.get());
+            let computes: Vec<i128> = between.map(|c| i128::from(c) * passes).collect();
+            let slack = (next - ends[n] - computes.iter().sum::<i128>()).max(0);
+            let steps = i128::try_from(computes.len()).unwrap_or(1).max(1);
+            for (k, compute) in computes.into_iter().enumerate() {
+                gaps[(from + k) % count] =
+                    u64::try_from(compute + slack / steps).unwrap_or(u64::MAX);
+            }
         }
-        let choice = spread(instance, classes, counts, slots);
-        let streamed = choice.streams.iter().filter(|&&streams| streams).count();
-        // More slots than streamed blocks only hold what could stay.
-        if streamed >= slots as usize && choice.slab_bytes(instance) <= instance.budget {
-            choices.push(choice);
-            break;
-        }
+        let total = instance.uses.iter().map(|used| used.bytes).sum();
+        Self { gaps, total, least_pass: u128::from(ratio.ceil().get()) }
     }
-    counts[class] = 0;
-}
-
-/// Streams so many blocks of each class, evenly spread over the class.
-fn spread(instance: &Instance, classes: &[Vec<usize>], counts: &[usize], slots: u32) -> Choice {
-    let mut streams = vec![false; instance.uses.len()];
-    for (class, &count) in classes.iter().zip(counts) {
-        for n in evenly(class, count) {
-            streams[n] = true;
-        }
-    }
-    Choice { streams, slots }
-}
-
-/// So many of these uses, evenly spaced: the middle of each of `count` equal stretches.
-pub fn evenly(uses: &[usize], count: usize) -> impl Iterator<Item = usize> {
-    (0..count).map(move |n| uses[(2 * n + 1) * uses.len() / (2 * count)])
-}
-
-/// Uses that have bytes, in order.
-pub fn blocks_of(instance: &Instance) -> Vec<usize> {
-    (0..instance.uses.len()).filter(|&n| !instance.uses[n].bytes.is_zero()).collect()
 }
