@@ -290,6 +290,84 @@ fn bad_files_are_refused_with_their_place() {
     .assert_eq(&message);
 }
 
+/// A small plan with one text replaced by another must be refused, for a reason that contains `why`.
+fn refused(story: &Story, good: &str, from: &str, to: &str, why: &str) {
+    assert!(good.contains(from), "{from}");
+    story.write("edited.yaml", &good.replacen(from, to, 1));
+    let message = story.fails(3, &["check", "edited.yaml"]);
+    assert!(message.starts_with("error: edited.yaml: ") && message.contains(why), "{message}");
+    std::fs::remove_file(story.path("edited.yaml")).expect("removed");
+}
+
+#[test]
+fn a_plan_that_says_what_cannot_be_is_refused() {
+    let story = Story::new();
+    let good = fs::read_to_string(repository("tests/data/two-phases.yaml")).expect("the plan");
+    let cases = [
+        ("passes: 2", "passes: 4294967295", "expected 1 to 1000000"),
+        ("peak: 350", "peak: 1", "expected slab + reserve = 350"),
+        ("slots: 2", "slots: 3", "equal slots of the window"),
+        ("overlap: 0.0", "overlap: 1.5", "at most 1"),
+        ("- name: transformer", "- name: text_encoder", "a second time"),
+        ("bytes: 400\n", "bytes: 400\n        from: disk\n", "beside the short form"),
+        ("blocks.1@-2", "blocks.1@-1000", "@-16"),
+        (
+            "issue_before: blocks.2@-1",
+            "issue_before: blocks.2@-2",
+            "found blocks.2@-2, expected a use",
+        ),
+        ("at: [600, 700]", "at: 900", "within the slab"),
+    ];
+    for (from, to, why) in cases {
+        refused(&story, &good, from, to, why);
+    }
+    let places = (0..100).map(|n| (600 + n % 2 * 100).to_string()).collect::<Vec<_>>().join(", ");
+    refused(&story, &good, "at: [600, 700]", &format!("at: [{places}]"), "at most 64");
+}
+
+#[test]
+fn work_without_end_is_refused_at_once() {
+    let story = Story::new();
+    let outcome = story.run(&[&["plan"], &FLUX[..], &["-o", "plan.yaml"]].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let message = story.fails(2, &["run", "plan.yaml", "--passes", "1000000"]);
+    assert!(message.contains("give fewer --passes"), "{message}");
+    story.fails(2, &["run", "plan.yaml", "--passes", "10000000"]);
+    story.write("w.yaml", "format: vramplan/workload/1\npasses: 4294967295\n");
+    let args = ["plan", "flux1-dev", "--device=l4", "--vram=12GiB", "--workload", "w.yaml"];
+    assert!(story.fails(3, &args).contains("expected 1 to 1000000"));
+    story.write(
+        "w.yaml",
+        "format: vramplan/workload/1\npasses: {transfomer: 3}\nheight: 512\nwidth: 512\n",
+    );
+    assert!(story.fails(2, &args).contains(r#"did you mean "transformer"?"#));
+    let centuries = "compute: {transformer.*: 18446744073709551615}\n";
+    story.write("w.yaml", &format!("format: vramplan/workload/1\npasses: 3\n{centuries}"));
+    assert!(story.fails(2, &args).contains("check the workload"));
+    story.write("m.yaml", "format: vramplan/manifest/1\nmodel: m\nkinds: {k: {bytes: 8}}\ncomponents:\n  - {name: c, root: {bytes: 0}, blocks: [{list: \"b@-x\", kind: k, count: 9223372036854775808}]}\n");
+    let message = story.fails(3, &["plan", "m.yaml", "--device=l4", "--vram=4GiB"]);
+    assert!(
+        message.contains("at most 200000") && message.contains("a path without @"),
+        "{message}"
+    );
+}
+
+#[test]
+fn outputs_go_where_they_are_told() {
+    let story = Story::new();
+    let plan = |more: &[&str]| story.run(&[&["plan"], &FLUX[..], more].concat());
+    let yaml = plan(&["-o", "-"]);
+    assert!(yaml.code == 0 && yaml.out.starts_with("# Residency plan"), "{}", yaml.err);
+    assert_eq!(plan(&["-o", "-", "--format", "json"]).code, 2);
+    story.write("plan.yaml", &yaml.out);
+    let run = story.run(&["run", "plan.yaml", "-o", "-"]);
+    assert!(run.code == 0 && run.out.starts_with('{'), "{}", run.err);
+    let above = story.run(&["plan", "flux1-dev", "--device=rtx-4090", "--vram=32GiB"]);
+    assert!(above.code == 0 && above.err.contains("more than the 24.0 GiB"), "{}", above.err);
+    let bare = story.fails(2, &["plan", "flux1-dev", "--device=rtx-4090", "--vram=12"]);
+    assert!(bare.contains("did you mean 12GiB?"), "{bare}");
+}
+
 #[test]
 fn sizes_on_the_command_line_are_read_strictly() {
     let story = Story::new();

@@ -221,8 +221,8 @@ proptest! {
         for used in &mut input.instance.uses {
             used.bytes = Bytes::new(100);
         }
-        let (size, count) = (input.instance.aligned(0).get(), input.instance.uses.len() as u64);
-        input.instance.budget = Bytes::new(size * (1 + pick.index(count as usize) as u64));
+        let (size, count) = (input.instance.aligned(0).get(), input.instance.uses.len());
+        input.instance.budget = Bytes::new(size * (1 + pick.index(count) as u64));
         let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let mut program = program(&plan, &input.instance);
         let ops = &mut program.phases[0].schedule.ops;
