@@ -296,7 +296,7 @@ fn refused(story: &Story, good: &str, from: &str, to: &str, why: &str) {
     story.write("edited.yaml", &good.replacen(from, to, 1));
     let message = story.fails(3, &["check", "edited.yaml"]);
     assert!(message.starts_with("error: edited.yaml: ") && message.contains(why), "{message}");
-    std::fs::remove_file(story.path("edited.yaml")).expect("removed");
+    fs::remove_file(story.path("edited.yaml")).expect("removed");
 }
 
 #[test]

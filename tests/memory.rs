@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Discard};
-use vramplan::plan::{Instance, plan_instance};
+use vramplan::plan::{Granularity, Instance, plan_instance};
 use vramplan::program::{Phase, Program};
 
 /// The system's allocator, with the bytes in use and the most that ever were.
@@ -41,7 +41,8 @@ static ALLOCATOR: Counting = Counting;
 
 /// The most bytes that a run of so many passes adds to what was in use before, and its operations.
 fn run(passes: u32) -> (usize, u64) {
-    let mut plan = plan_instance(&Instance::equal(40, 100, 60, 1_000)).expect("a plan");
+    let instance = Instance::equal(40, 100, 60, 1_000);
+    let mut plan = plan_instance(&instance, Granularity::Block).expect("a plan");
     plan.passes = passes;
     let whole = vramplan::plan::Schedule::of(&plan, &Instance::equal(1, 1, 1, 1).device);
     let phase = Phase {

@@ -59,6 +59,11 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     if let Some(passes) = args.passes {
         with_passes(&mut plan, passes)?;
     }
+    if args.jitter.is_some_and(|jitter| jitter >= Fraction::WHOLE) {
+        return Err(Error::usage(
+            "--jitter: found 1 or more, expected a share below 1, such as 5%",
+        ));
+    }
     let (program, _) = check::verified(&file, &plan)?;
     let sim = Sim {
         contention: plan.device.contention,

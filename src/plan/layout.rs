@@ -1,7 +1,7 @@
 //! Turns a choice of what streams into a component's plan: offsets in the slab, slots, waits, and what it predicts.
 //!
 //! ```text
-//! slab   [ root ][ resident ][ resident ] … [ window: a ring of bytes, see [`super::ring`] ]
+//! slab   [ root ][ resident ][ resident ] … [ window: a ring of bytes, see `ring` ]
 //!          0       in order of execution
 //! ```
 
@@ -80,7 +80,7 @@ impl ComponentInput {
 }
 
 /// Plans an instance alone: no root, no reserve, 20 passes. For examples and tests.
-pub fn plan_instance(instance: &Instance) -> Result<ComponentPlan> {
+pub fn plan_instance(instance: &Instance, granularity: Granularity) -> Result<ComponentPlan> {
     let input = ComponentInput {
         name: "model".to_owned(),
         root: Bytes::ZERO,
@@ -89,7 +89,7 @@ pub fn plan_instance(instance: &Instance) -> Result<ComponentPlan> {
         passes: 20,
         reserve: Bytes::ZERO,
     };
-    input.plan(Granularity::Block)
+    input.plan(granularity)
 }
 
 /// Gives every piece its place and every copy its wait. Prediction and bound are left zero.

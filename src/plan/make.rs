@@ -9,7 +9,7 @@ use crate::digest::digest;
 use crate::error::{Error, Infeasible, Result};
 use crate::model::{Component, Manifest};
 use crate::suggest;
-use crate::units::Bytes;
+use crate::units::{Bytes, Nanos};
 use crate::workload::{self, ComponentCosts, Passes, Workload};
 
 /// What is to be planned.
@@ -77,11 +77,9 @@ impl Request {
         for name in &self.components {
             let component = self.component(name)?;
             let costs = workload::costs(&self.manifest, component, &self.workload, &self.device)?;
-            check_magnitude(
-                name,
-                &costs,
-                self.workload.passes_of(name, Some(name.as_str()) == main),
-            )?;
+            let passes = self.workload.passes_of(name, Some(name.as_str()) == main);
+            let copies = self.device.h2d.time_for(component.total_bytes(&self.manifest));
+            check_magnitude(name, costs.time_per_pass().max(copies), passes)?;
             let instance = Instance::of(&self.manifest, component, &costs, &self.device, weights);
             match instance {
                 Ok(instance) if below.is_zero() => {
@@ -90,7 +88,7 @@ impl Request {
                         root: component.root.bytes(),
                         root_parts: parts_of(&component.root),
                         instance,
-                        passes: self.workload.passes_of(name, Some(name.as_str()) == main),
+                        passes,
                         reserve: self.workload.reserve.total(),
                     };
                     let total = component.total_bytes(&self.manifest);
@@ -152,15 +150,15 @@ impl Request {
     }
 }
 
-/// Times are 64-bit nanoseconds; a run of centuries is a wrong unit somewhere.
-fn check_magnitude(name: &str, costs: &ComponentCosts, passes: u32) -> Result<()> {
+/// Times are 64-bit nanoseconds; a run of years is a wrong unit somewhere.
+fn check_magnitude(name: &str, pass: Nanos, passes: u32) -> Result<()> {
     let longest = u64::MAX >> 8;
-    let pass = costs.time_per_pass().get();
-    if pass.checked_mul(u64::from(passes)).is_none_or(|run| run > longest) {
-        let pass = costs.time_per_pass().human();
+    if pass.get().checked_mul(u64::from(passes)).is_none_or(|run| run > longest) {
+        let years = longest / (365 * 24 * 3_600 * 1_000_000_000);
+        let pass = pass.human();
         return Err(Error::usage(format!(
-            "{name}: {passes} passes of {pass} of compute are more than two years; check the \
-             workload's times and the device's rates"
+            "{name}: {passes} passes of {pass} are more than {years} years; check the workload's \
+             times and the device's rates"
         )));
     }
     Ok(())

@@ -1,32 +1,53 @@
 //! Turns a manifest, a workload, a device and a budget into a residency [`Plan`]: what stays, what streams, when.
 //!
 //! ```text
-//! Instance ── planner: which blocks stream ──▶ Choice ── layout: offsets, slots, waits ──▶ ComponentPlan
-//!    │                                                                                        │
-//!    └── bound: what no schedule can beat                    timing: exact pass time ◀── Schedule::of
+//! Request ──▶ Instance ── planner ──▶ Choice ── ring: places, waits ──▶ Evaluated ── layout ──▶ ComponentPlan
+//!                │           ▲  matching: how much of each block          ▲                          │
+//!                └── bound ──┘                                            └── cycle: exact pass time ◀┘ Schedule
 //! ```
 //!
-//! The mathematics in one picture. Three equal blocks, two slots, everything streamed, copy 3, compute 2. Copy
-//! `k` may start once the use two streamed blocks before it has ended, because that use frees its slot:
+//! # The trade
+//!
+//! A block must be whole in VRAM while it computes; its bytes come over the link, one copy at a time, and take
+//! the place of others. Three equal blocks, room for two, everything streamed, copy 3, compute 2. A copy may start
+//! once the use that frees its bytes has ended:
 //!
 //! ```text
 //! h2d      |000|111|222|000|111|222|        one copy after the other: 9 per pass, copy-bound
-//! compute      |00 |11 |22 |00 |11 |22      each waits for its copy: 1 of 3 ns idle
-//! slot A   |0000000|2222222|1111111|        allocation and release are both in copy order,
-//! slot B       |1111111|0000000|2222222     so a ring of slots never fragments
+//! compute      |00 |11 |22 |00 |11 |22      each waits for its copy: 1 of 3 idle
+//! window   |0000000|2222222|1111111|        allocation and release are both in copy order,
+//!              |1111111|0000000|2222222     so a ring of bytes never fragments
 //! ```
 //!
-//! Keeping one block resident leaves two copies, 6 per pass, equal to all compute: nothing waits any more. That
-//! is the whole trade: *residency is worth everything, deep prefetch nothing*.
+//! Every byte that stays is a byte that is not copied; a byte of window only lets a copy begin earlier. So
+//! *residency is worth everything, deep prefetch nothing*, and the best residency is a part of every block: while
+//! a block computes, the missing part of the next arrives ([`bound`] says how fast that can be at best, `matching`
+//! how much of each block that means).
+//!
+//! # A checked example
+//!
+//! Ten equal blocks of 100 bytes at 1 byte/ns, 20 ns of compute each, room for six of them: 400 bytes are missing,
+//! and no schedule is faster than `10 · (400 + 20) / 9 = 466.7` ns.
 //!
 //! ```
-//! use vramplan::plan::{Instance, planner, plan_instance};
-//! // Ten equal blocks of 100 bytes at 1 byte/ns, 20 ns of compute each, room for six.
-//! let instance = Instance::equal(10, 100, 20, 600);
-//! let plan = plan_instance(&instance).unwrap();
-//! // One slot and five residents: 5 · (100 + 20) would be 600; two slots: 6 · 100 = 600, and the bound is 500.
-//! assert_eq!(plan.prediction.pass.get(), 600);
-//! assert_eq!(plan.bound.granularity.get(), 500);
+//! use vramplan::plan::{BlockPart, Granularity, Instance, plan_instance};
+//! use vramplan::units::Bytes;
+//!
+//! let mut instance = Instance::equal(10, 100, 20, 600);
+//! // Whole blocks: one place and five residents, 5 · (100 + 20), or two places and four, 6 · 100.
+//! let whole = plan_instance(&instance, Granularity::Block)?;
+//! assert_eq!(whole.prediction.pass.get(), 600);
+//! assert_eq!(whole.bound.granularity.get(), 500);
+//!
+//! // The same blocks in twenty tensors each: a part of every block stays, and the bound is near.
+//! for block in &mut instance.uses {
+//!     let part = |n| BlockPart { name: format!("t{n}"), bytes: Bytes::new(5) };
+//!     block.parts = (0..20).map(part).collect();
+//! }
+//! let split = plan_instance(&instance, Granularity::Tensor)?;
+//! assert_eq!(split.bound.any_schedule.get(), 467);
+//! assert!(split.prediction.pass.get() <= 480, "{}", split.prediction.pass);
+//! # Ok::<(), vramplan::error::Error>(())
 //! ```
 
 pub mod bound;

@@ -2,9 +2,9 @@
 //!
 //! If everything fits, everything stays. Otherwise:
 //!
-//! * **Tensors** ([`split`]): a part of every block streams, as much as the bound's instants say
-//!   ([`super::matching`]), rounded to tensors. One free parameter, the bytes that stream, is searched.
-//! * **Whole blocks** ([`whole`]): several ways to spread the streamed blocks over the pass, then a local search.
+//! * **Tensors** (`split`): a part of every block streams, as much as the bound's instants say
+//!   (`plan::matching`), rounded to tensors. One free parameter, the bytes that stream, is searched.
+//! * **Whole blocks** (`whole`): several ways to spread the streamed blocks over the pass, then a local search.
 //!
 //! Every candidate is placed in its window and evaluated exactly ([`super::ring`]); the best is the one with the
 //! shortest pass, then the fewest bytes copied, then the smallest window. With few passes the makespan decides,
