@@ -225,6 +225,7 @@ mod tests {
             name: "a".into(),
             passes: times.to_vec(),
             steady: Nanos::new(9),
+            whole: 5,
             start: Nanos::ZERO,
         };
         let runs: Vec<_> = runs_of_equal(&component).iter().map(|run| (run.0, run.1)).collect();
