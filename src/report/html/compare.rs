@@ -5,8 +5,9 @@ use crate::figures::Origin;
 use crate::report::Extras;
 use crate::report::axis::{bytes_ticks, time_ticks};
 use crate::report::frontier::{Series, series};
+use crate::report::runs::makespans;
 use crate::report::slices::Window;
-use crate::report::view::{View, mib, ms, signed_percent};
+use crate::report::view::{SUMMED, View, mib, ms, signed_percent};
 use crate::units::{Bytes, Nanos};
 
 /// The main run beside the others; nothing for a single run.
@@ -14,7 +15,6 @@ pub(super) fn runs(views: &[View<'_>]) -> String {
     let [main, _, ..] = views else { return String::new() };
     let row = |(index, view): (usize, &View<'_>)| {
         let (summary, header) = (&view.summary, &view.profile.header);
-        let reference = main.summary.makespan;
         vec![
             Cell::text(format!("{}. {}", index + 1, header.model)),
             Cell::text(header.device.clone()),
@@ -23,7 +23,7 @@ pub(super) fn runs(views: &[View<'_>]) -> String {
             Cell::number(summary.peak.human(), summary.peak.get()),
             Cell::number(ms(steady(view)), steady(view).get()),
             Cell::number(ms(summary.makespan), summary.makespan.get()),
-            Cell::text(signed_percent(summary.makespan, reference)),
+            Cell::text(makespans(main, view)),
             Cell::number(summary.overlap_fraction.percent(), summary.overlap_fraction.ppm()),
             Cell::number(ms(summary.stall), summary.stall.get()),
         ]
@@ -37,7 +37,7 @@ pub(super) fn runs(views: &[View<'_>]) -> String {
         Column("peak", Kind::Number),
         Column("steady pass ms", Kind::Number),
         Column("makespan ms", Kind::Number),
-        Column("% of run 1's makespan", Kind::Number),
+        Column("against run 1's makespan", Kind::Text),
         Column("hidden, % of H2D busy", Kind::Number),
         Column("stall ms", Kind::Number),
     ];
@@ -97,8 +97,13 @@ pub(super) fn policies(view: &View<'_>, extras: &Extras) -> String {
         "Every policy at its best setting under {} ({origin}); \u{2605} is the run above",
         view.profile.header.budget.human()
     );
-    let body = policy_bars(extras) + &table(&caption, true, &columns, &rows);
+    let body = policy_bars(extras) + &table(&caption, true, &columns, &rows) + &summed(view);
     section("policies", "Policies", &body)
+}
+
+/// What a pass time is where several components run.
+fn summed(view: &View<'_>) -> String {
+    if view.summary.components.len() > 1 { paragraph("note", SUMMED) } else { String::new() }
 }
 
 fn policy_bars(extras: &Extras) -> String {
@@ -141,7 +146,7 @@ fn policy_bars(extras: &Extras) -> String {
         let x = left + window.place(bound, plot);
         out.push_str(&format!(
             "<path class=\"budget\" d=\"M{x} 14V{bottom}\"/><text class=\"level\" x=\"{x}\" y=\"11\" \
-             text-anchor=\"middle\">no schedule beats {}</text>",
+             text-anchor=\"middle\">bound {}</text>",
             bound.human()
         ));
     }
@@ -199,6 +204,7 @@ pub(super) fn sweep(view: &View<'_>, extras: &Extras) -> String {
     }
     out.push_str("</svg></div>\n");
     out.push_str(&sweep_legend(&lines));
+    out.push_str(&summed(view));
     out.push_str(&sweep_table(extras, &lines));
     section("sweep", "Pass time against VRAM", &out)
 }

@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
 use super::view::View;
+use crate::profile::ComponentSummary;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -78,14 +79,27 @@ fn top(view: &View<'_>, extras: &Extras, title: &str) -> String {
     out
 }
 
+/// Components with a tile of their own at most.
+const MOST_TILES: usize = 6;
+
 /// The key figures, each with its unit, base and origin.
 fn tiles(view: &View<'_>) -> String {
     let summary = &view.summary;
-    let steady = summary.components.get(view.main());
     let origin = summary.origin.to_string();
     let given = "reserve + slab";
-    let tiles = [
-        ("steady pass", steady.map_or("n/a".into(), |one| one.steady.human()), origin.clone()),
+    let several = summary.components.len() > 1;
+    let pass = |component: &ComponentSummary| {
+        let of = if several { format!(" of {}", component.name) } else { String::new() };
+        let (what, time) = match (component.whole, component.passes.first()) {
+            (_, None) => ("steady pass", "none ran".to_owned()),
+            (0, _) => ("steady pass", "n/a".to_owned()),
+            (1, Some(first)) => ("first pass", first.human()),
+            _ => ("steady pass", component.steady.human()),
+        };
+        (format!("{what}{of}"), time, origin.clone())
+    };
+    let mut tiles: Vec<_> = summary.components.iter().take(MOST_TILES).map(pass).collect();
+    let rest = [
         ("makespan", summary.makespan.human(), origin.clone()),
         ("H2D hidden", summary.overlap_fraction.percent(), format!("of H2D busy, {origin}")),
         (
@@ -97,11 +111,12 @@ fn tiles(view: &View<'_>) -> String {
         ("peak VRAM", summary.peak.human(), given.to_owned()),
         ("headroom", summary.headroom.human(), "budget \u{2212} peak".to_owned()),
     ];
+    tiles.extend(rest.map(|(name, value, note)| (name.to_owned(), value, note)));
     let mut out = String::from("<dl class=\"tiles\">\n");
     for (name, value, note) in tiles {
         out.push_str(&format!(
             "<div><dt>{}</dt><dd>{}</dd><dd class=\"base\">{}</dd></div>\n",
-            escape(name),
+            escape(&name),
             escape(&value),
             escape(&note)
         ));

@@ -1,6 +1,6 @@
 //! Turns the figures of a run into the page's tables: ledger, stalls, passes, lanes.
 
-use super::markup::{Cell, Column, Kind, escape, paragraph, section, table};
+use super::markup::{Cell, Column, Kind, escape, paragraph, section, table, table_with_rest};
 use crate::profile::{ComponentSummary, best_rate, by_cause, rate};
 use crate::report::view::{View, mib, ms, signed_percent};
 use crate::units::{Fraction, Nanos};
@@ -68,7 +68,7 @@ pub(super) fn stalls(view: &View<'_>) -> String {
                 Cell::number(count.to_string(), count),
                 Cell::number(ms(time), time.get()),
                 Cell::number(share(time), time.get()),
-                Cell::text(cause.advice()),
+                Cell::text(view.advice(cause)),
             ]
         })
         .collect();
@@ -125,7 +125,18 @@ fn stalls_per_block(view: &View<'_>, share: &dyn Fn(Nanos) -> String) -> String 
         best.human(),
         view.summary.origin
     );
-    table(&caption, true, &columns, &rows) + &left_out(view.blocks.len(), "blocks")
+    let rest = view.blocks.get(MOST_ROWS..).filter(|rest| !rest.is_empty()).map(|rest| {
+        let time: Nanos = rest.iter().map(|one| one.total).sum();
+        let uses: u64 = rest.iter().map(|one| one.count).sum();
+        let many = if rest.len() == 1 { "block" } else { "blocks" };
+        vec![
+            Cell::text(format!("and {} more {many}", rest.len())),
+            Cell::number(uses.to_string(), uses),
+            Cell::number(ms(time), time.get()),
+            Cell::number(share(time), time.get()),
+        ]
+    });
+    table_with_rest(&caption, true, &columns, &rows, rest.as_deref())
 }
 
 fn left_out(count: usize, what: &str) -> String {
@@ -217,6 +228,22 @@ pub(super) fn lanes(view: &View<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::{BlockStalls, fixture};
+
+    #[test]
+    fn blocks_beyond_the_last_row_are_summed_in_one() {
+        let profile = fixture::small();
+        let mut view = View::of(&profile);
+        let one: BlockStalls = view.blocks[0].clone();
+        view.blocks = vec![one; MOST_ROWS];
+        assert!(!stalls(&view).contains("more block"));
+        view.blocks.extend(View::of(&profile).blocks);
+        let total: Nanos = view.blocks[MOST_ROWS..].iter().map(|one| one.total).sum();
+        let more = view.blocks.len() - MOST_ROWS;
+        let page = stalls(&view);
+        assert!(page.contains(&format!("<th scope=\"row\">and {more} more blocks</th>")), "{page}");
+        assert!(page.contains(&format!(">{}</td>", ms(total))));
+    }
 
     #[test]
     fn passes_of_equal_time_share_a_row_but_the_first_stands_alone() {
