@@ -14,6 +14,7 @@ mod axis;
 mod extras;
 mod frontier;
 mod html;
+mod lists;
 mod markdown;
 mod plot;
 mod runs;

@@ -75,7 +75,8 @@ mod tests {
         other.header.device = "Other GPU".into();
         other.header.budget = Bytes::new(5 << 30);
         let (a, b) = (View::of(&main), View::of(&other));
-        expect_test::expect!["−28.0 %; not alike: other device, budget, plan digest"].assert_eq(&makespans(&a, &b));
+        expect_test::expect!["−28.0 %; not alike: other device, budget, plan digest"]
+            .assert_eq(&makespans(&a, &b));
         expect_test::expect!["Run 2: toy on Other GPU, budget 5.0 GiB, makespan 385.0 ms (simulated), 28.0 % under the 535.0 ms of run 1. It differs from run 1 in device, budget, plan digest."].assert_eq(&sentence(2, &a, &b));
     }
 }

@@ -15,8 +15,10 @@ use markup::{escape, json_in_script, paragraph, section};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
+use super::lists::{Lists, SHADES};
 use super::view::View;
 use crate::profile::ComponentSummary;
+use crate::units::Nanos;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -129,12 +131,17 @@ fn run_section(view: &View<'_>) -> String {
     let (name, window) = view.steady_window();
     let (lanes, merged) = timeline::lanes(view, &name, window);
     let mut body = String::from(CONTROLS);
+    let merged = match merged {
+        0 => String::new(),
+        _ => format!("; {merged} spans merged into neighbours, marks as high as the lane is busy"),
+    };
     body.push_str(&format!(
-        "<p class=\"note\" id=\"shown\">Shown: {}, {} of {} ({}); {merged} spans merged into neighbours.</p>\n",
+        "<p class=\"note\" id=\"shown\">Shown: {}, {} of {} ({}), from {}{merged}.</p>\n",
         escape(&name),
-        crate::units::Nanos::new(window.length()).human(),
-        view.summary.makespan.human(),
-        view.summary.origin
+        Nanos::new(window.length()).human(),
+        Nanos::new(view.whole.length()).human(),
+        view.summary.origin,
+        window.start.human(),
     ));
     body.push_str("<div class=\"scroll\" id=\"charts\">\n");
     body.push_str(&lanes);
@@ -144,6 +151,7 @@ fn run_section(view: &View<'_>) -> String {
     body.push_str("</div>\n");
     body.push_str("<output id=\"detail\" class=\"detail\" aria-live=\"polite\" hidden></output>\n");
     body.push_str(&legend(view));
+    body.push_str(&lists(view));
     body.push_str(&paragraph("note", BEHIND));
     section("timeline", "Timeline", &body)
 }
@@ -162,6 +170,44 @@ fn legend(view: &View<'_>) -> String {
         ));
     }
     out.push_str("</ul>\n");
+    out
+}
+
+/// Block lists of the legend at most, per component.
+const MOST_LISTS: usize = 12;
+
+/// What the labels in the timeline stand for, in order of use.
+fn lists(view: &View<'_>) -> String {
+    let mut out = String::new();
+    let components = &view.profile.header.components;
+    for component in components.iter().take(MOST_TILES) {
+        let lists = Lists::of(component).lists;
+        let of =
+            if components.len() > 1 { format!(" of {}", component.name) } else { String::new() };
+        out.push_str(&format!(
+            "<ul class=\"legend\"><li>Block lists{} in order of use:</li>",
+            escape(&of)
+        ));
+        for (index, list) in lists.iter().enumerate().take(MOST_LISTS) {
+            let shade = index % SHADES;
+            let what = match list.count {
+                1 if list.name == list.short => list.name.clone(),
+                1 => format!("{} = {}", list.short, list.name),
+                count => format!("{} = {} ({count} blocks)", list.short, list.name),
+            };
+            let what =
+                if list.name == "root" { "root: outside the lists".to_owned() } else { what };
+            out.push_str(&format!(
+                "<li><svg width=\"40\" height=\"12\" aria-hidden=\"true\"><rect class=\"compute l{shade}\" width=\"20\" \
+                 height=\"12\"/><rect class=\"h2d l{shade}\" x=\"20\" width=\"20\" height=\"12\"/></svg> {}</li>",
+                escape(&what)
+            ));
+        }
+        if let Some(more) = lists.len().checked_sub(MOST_LISTS).filter(|more| *more > 0) {
+            out.push_str(&format!("<li>and {more} more</li>"));
+        }
+        out.push_str("</ul>\n");
+    }
     out
 }
 
@@ -194,6 +240,10 @@ const CONTROLS: &str = "<div class=\"controls\" id=\"controls\" hidden>\n\
 const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\
     <pattern id=\"p-h2d\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-h2d\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-h2d-1\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-h2d l1\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-h2d-2\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-h2d l2\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-d2h\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-d2h\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-stall\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\">\
