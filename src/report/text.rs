@@ -71,7 +71,7 @@ pub(super) fn is_hidden(c: char) -> bool {
 }
 
 /// The end of a name says more than its start: `…former_blocks.7`.
-fn shortened(name: &str, most: usize) -> String {
+pub(super) fn shortened(name: &str, most: usize) -> String {
     let printable: Vec<char> = name.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect();
     match printable.len().checked_sub(most) {
         None | Some(0) => printable.into_iter().collect(),

@@ -8,6 +8,7 @@ mod compare;
 mod data;
 mod markup;
 mod method;
+mod sweep;
 mod tables;
 mod timeline;
 
@@ -50,7 +51,7 @@ pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     out.push_str(&tables::lanes(view));
     out.push_str(&compare::runs(views));
     out.push_str(&compare::policies(view, extras));
-    out.push_str(&compare::sweep(view, extras));
+    out.push_str(&sweep::sweep(view, extras));
     out.push_str(&plan(extras));
     out.push_str(&method::method(view));
     out.push_str("</main>\n");
