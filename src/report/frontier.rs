@@ -136,7 +136,8 @@ mod tests {
             a
             b (coincides with a)
             c (coincides with a at 2 of 3 budgets)
-            d"#]].assert_eq(&labels.join("\n"));
+            d"#]]
+        .assert_eq(&labels.join("\n"));
         assert_eq!(lines.iter().map(|line| line.under).collect::<Vec<_>>(), [2, 1, 0, 0]);
     }
 

@@ -1,14 +1,14 @@
 //! Turns block ids into short labels that tell block lists apart: `transformer_blocks.7` is `tb7`, the root `root`.
 //!
-//! A label is the initials of its list and the block's index; a list whose initials are taken gets a number. Every list
+//! A label is the initials of its list (`tb`) and the block's index; a list whose initials are taken gets a number. Every list
 //! has a shade by its order of use, so that marks too narrow for a label still show where one list ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::profile::ComponentHeader;
 
-/// Shades of a lane's colour.
-pub(super) const SHADES: usize = 3;
+/// Shades of a lane's colour that lists take in turn.
+const SHADES: usize = 3;
 
 /// The lists of one component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) struct List {
     pub short: String,
     /// Blocks of it.
     pub count: u64,
+    /// Its shade: one of three in turn, and a fourth for what is in no list.
+    pub shade: usize,
 }
 
 impl Lists {
@@ -49,7 +51,13 @@ impl Lists {
                     true => initials,
                     false => format!("{initials}{number}."),
                 };
-                lists.push(List { name: name.to_owned(), short, count: 0 });
+                let shade = if index.is_empty() {
+                    SHADES
+                } else {
+                    let before = lists.iter().filter(|list| list.shade < SHADES).count();
+                    before % SHADES
+                };
+                lists.push(List { name: name.to_owned(), short, count: 0, shade });
                 lists.len() - 1
             });
             lists[list].count += 1;
@@ -68,15 +76,20 @@ impl Lists {
 
     /// The shade of a block's list.
     pub(super) fn shade(&self, block: u32) -> usize {
-        self.of_block.get(block as usize).map_or(0, |(list, _)| list % SHADES)
+        self.of_block.get(block as usize).map_or(0, |(list, _)| self.lists[*list].shade)
     }
 }
 
-/// `stb` of `single_transformer_blocks`.
+/// `stb` of `single_transformer_blocks`; of a single word two letters, for `l0` reads as ten.
 fn initials(name: &str) -> String {
-    let words = name.split(|c: char| !c.is_alphanumeric());
-    let letters: String = words.filter_map(|word| word.chars().next()).take(4).collect();
-    if letters.is_empty() { "?".to_owned() } else { letters.to_lowercase() }
+    let words: Vec<&str> =
+        name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let letters: String = match words.as_slice() {
+        [] => "?".to_owned(),
+        [word] => word.chars().take(2).collect(),
+        words => words.iter().filter_map(|word| word.chars().next()).take(4).collect(),
+    };
+    letters.to_lowercase()
 }
 
 /// A short name as it is, of a long one the initials.
@@ -98,15 +111,15 @@ mod tests {
             "transformer_blocks.1",
             "single_transformer_blocks.0",
             "text_blocks.12",
-            "layers.0.mlp",
+            "layers.0",
             "7",
         ];
         component.blocks = ids.map(str::to_owned).to_vec();
         let lists = Lists::of(&component);
         let labels: Vec<String> = (0..7).map(|block| lists.label(block).0).collect();
-        assert_eq!(labels, ["root", "tb0", "tb1", "stb0", "tb4.12", "l0m", "7"]);
+        assert_eq!(labels, ["root", "tb0", "tb1", "stb0", "tb4.12", "la0", "7"]);
         assert_eq!((lists.lists[1].count, lists.label(4).1), (2, "12"));
-        assert_eq!([0, 1, 2, 3].map(|block| lists.shade(block)), [0, 1, 1, 2]);
+        assert_eq!([0, 1, 2, 3].map(|block| lists.shade(block)), [3, 0, 0, 1]);
         assert_eq!(lists.label(99).0, "?");
     }
 }

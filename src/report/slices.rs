@@ -134,6 +134,15 @@ pub fn merged_away(slices: &[Slice]) -> u64 {
     slices.iter().map(|slice| slice.count - 1).sum()
 }
 
+/// What a picture says of them, after its title; nothing where every span has its mark. `report.js` says the same.
+pub fn merged_note(merged: u64) -> String {
+    match merged {
+        0 => String::new(),
+        1 => "; 1 span merged into its neighbour".to_owned(),
+        more => format!("; {more} spans merged into neighbours, marks as high as the lane is busy"),
+    }
+}
+
 /// The stalls that touch the window, merged like spans.
 pub fn stall_slices(stalls: &[Stall], window: Window, column: Nanos) -> Vec<StallSlice<'_>> {
     let mut merged: Vec<StallSlice<'_>> = Vec::new();

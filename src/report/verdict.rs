@@ -111,14 +111,15 @@ impl View<'_> {
         if summary.h2d_busy.is_zero() {
             return "Nothing was copied to the device.".to_owned();
         }
+        let time = |time: Nanos| if time.is_zero() { "none".to_owned() } else { time.human() };
         format!(
             "{} of H2D copy time is hidden under compute, {} are exposed; compute stalls for {} of the \
              makespan: {} in the cold start, {} later.",
             summary.overlap_fraction.percent(),
             summary.exposed.human(),
             self.of_makespan(summary.stall),
-            summary.ledger.stall_cold.human(),
-            summary.ledger.stall_steady.human()
+            time(summary.ledger.stall_cold),
+            time(summary.ledger.stall_steady)
         )
     }
 
@@ -341,7 +342,7 @@ mod tests {
             A steady pass of transformer takes 10.00 ms (simulated).
             A steady pass of after1 takes 4.000 ms (simulated).
             The whole run of 2 components takes 44.00 ms (simulated).
-            83.3 % of H2D copy time is hidden under compute, 2.000 ms are exposed; compute stalls for 4.5 % of the makespan: 2.000 ms in the cold start, 0 ns later.
+            83.3 % of H2D copy time is hidden under compute, 2.000 ms are exposed; compute stalls for 4.5 % of the makespan: 2.000 ms in the cold start, none later.
             Peak VRAM is 953.7 MiB (slab + reserve) of a budget of 1.4 GiB: 476.8 MiB headroom.
             Compute binds: it is busy 100.0 % of a steady pass, H2D 15.0 %; more VRAM would not make it noticeably faster.
         "#]].assert_eq(&verdict(&profile));

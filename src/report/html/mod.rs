@@ -16,7 +16,8 @@ use markup::{escape, json_in_script, paragraph, section};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
-use super::lists::{Lists, SHADES};
+use super::lists::Lists;
+use super::slices::merged_note;
 use super::view::View;
 use crate::profile::ComponentSummary;
 use crate::units::Nanos;
@@ -132,10 +133,7 @@ fn run_section(view: &View<'_>) -> String {
     let (name, window) = view.steady_window();
     let (lanes, merged) = timeline::lanes(view, &name, window);
     let mut body = String::from(CONTROLS);
-    let merged = match merged {
-        0 => String::new(),
-        _ => format!("; {merged} spans merged into neighbours, marks as high as the lane is busy"),
-    };
+    let merged = merged_note(merged);
     body.push_str(&format!(
         "<p class=\"note\" id=\"shown\">Shown: {}, {} of {} ({}), from {}{merged}.</p>\n",
         escape(&name),
@@ -189,8 +187,8 @@ fn lists(view: &View<'_>) -> String {
             "<ul class=\"legend\"><li>Block lists{} in order of use:</li>",
             escape(&of)
         ));
-        for (index, list) in lists.iter().enumerate().take(MOST_LISTS) {
-            let shade = index % SHADES;
+        for list in lists.iter().take(MOST_LISTS) {
+            let shade = list.shade;
             let what = match list.count {
                 1 if list.name == list.short => list.name.clone(),
                 1 => format!("{} = {}", list.short, list.name),
@@ -243,6 +241,8 @@ const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden
     <rect width=\"6\" height=\"6\" class=\"f-h2d\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-h2d-1\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-h2d l1\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-h2d-3\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-h2d l3\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-h2d-2\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-h2d l2\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-d2h\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\">\

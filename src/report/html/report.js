@@ -185,7 +185,8 @@
     const all = shown.start === d.start && shown.end === d.end;
     byId("shown").textContent = `Shown: ${pass ? pass[0] : all ? "the whole run" : "a part of the run"}, `
       + `${time(shown.end - shown.start)} of ${time(d.end - d.start)} (${d.origin}), from ${time(shown.start)}`
-      + (merged ? `; ${merged} spans merged into neighbours, marks as high as the lane is busy.` : ".");
+      + (merged > 1 ? `; ${merged} spans merged into neighbours, marks as high as the lane is busy.`
+        : merged ? "; 1 span merged into its neighbour." : ".");
   }
 
   function drawMemory() {

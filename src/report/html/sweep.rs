@@ -89,7 +89,7 @@ fn class(index: usize, line: &Series) -> String {
 
 /// Stroke width: a line below others is wider, so that all of them show.
 fn stroke(line: &Series) -> u32 {
-    2 + 3 * line.under.min(4)
+    2 + 2 * line.under.min(3)
 }
 
 fn sweep_line(index: usize, line: &Series, at: &dyn Fn(Bytes, Nanos) -> (u32, u32)) -> String {
@@ -101,7 +101,7 @@ fn sweep_line(index: usize, line: &Series, at: &dyn Fn(Bytes, Nanos) -> (u32, u3
         path.push_str(&format!("{}{x} {y}", if step == 0 { "M" } else { "L" }));
         let title = format!("{}, {}: {}", line.name, vram.human(), pass.human());
         if !line.is_bound {
-            marks.push_str(&mark(index, &class, (x, y), 3 + line.under.min(4), &title));
+            marks.push_str(&mark(index, &class, (x, y), 3 + line.under.min(3), &title));
         }
     }
     let width = stroke(line);

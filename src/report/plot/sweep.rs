@@ -79,7 +79,7 @@ pub(super) fn draw(budget: Bytes, lines: &[Series], sheet: &mut dyn Sheet) -> Re
 
 fn one(sheet: &mut dyn Sheet, scale: &Scale, index: usize, line: &Series) -> Result<()> {
     let colour = if line.is_bound { INK } else { COLOURS[index % COLOURS.len()] };
-    let width = 2 + 3 * line.under.min(4);
+    let width = 2 + 2 * line.under.min(3);
     let points: Vec<(i32, i32)> =
         line.points.iter().map(|&(vram, pass)| scale.at(vram, pass)).collect();
     sheet.line(&points, colour, width)?;
@@ -107,7 +107,7 @@ fn mark(
     under: u32,
     colour: RGBColor,
 ) -> Result<()> {
-    let r = 4 + i32::try_from(under.min(4)).unwrap_or(0);
+    let r = 4 + i32::try_from(under.min(3)).unwrap_or(0);
     match index % 3 {
         0 => sheet.dot(at, r, colour),
         1 => sheet.rect((at.0 - r + 1, at.1 - r + 1), (at.0 + r, at.1 + r), colour),

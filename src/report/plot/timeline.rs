@@ -4,7 +4,7 @@ use super::canvas::{Anchor, GRID, INK, RED, SOFT, Sheet, lane_colour};
 use crate::error::Result;
 use crate::report::View;
 use crate::report::axis::time_ticks;
-use crate::report::slices::{Window, merged_away, slices, stall_slices};
+use crate::report::slices::{Window, merged_away, merged_note, slices, stall_slices};
 use crate::units::Nanos;
 
 const WIDTH: u32 = 1200;
@@ -70,10 +70,7 @@ fn one(view: &View<'_>, sheet: &mut dyn Sheet, top: i32, name: &str, window: Win
         bar(sheet, window, (y, slice.fill(TALL)), (slice.stall.needed_at, slice.end), RED)?;
     }
     let length = Nanos::new(window.length()).human();
-    let note = match merged {
-        0 => String::new(),
-        _ => format!("; {merged} spans merged into neighbours, marks as high as the lane is busy"),
-    };
+    let note = merged_note(merged);
     let text = format!("{name}, {length}{note}");
     sheet.text((LEFT, top + 12), 13, Anchor::Start, INK, &text)?;
     time_axis(sheet, window, LEFT, PLOT, lanes + rows(view) * PITCH)
