@@ -47,14 +47,28 @@ impl View<'_> {
             lines.push(format!("And {more} more components."));
         }
         if components.len() > 1 {
-            lines.push(format!(
-                "The whole run of {} components takes {} ({}).",
-                components.len(),
-                self.summary.makespan.human(),
-                self.summary.origin
-            ));
+            lines.insert(0, self.whole_verdict());
         }
         lines
+    }
+
+    /// The headline of a run of several components.
+    fn whole_verdict(&self) -> String {
+        let components = &self.summary.components;
+        let named = components.iter().take(NAMED).map(|one| match one.passes.len() {
+            0 => format!("{} none", one.name),
+            count => format!("{} {count}", one.name),
+        });
+        let mut named = named.collect::<Vec<_>>().join(", ");
+        if components.len() > NAMED {
+            named += ", \u{2026}";
+        }
+        format!(
+            "The whole run of {} components takes {} ({}); passes: {named}.",
+            components.len(),
+            self.summary.makespan.human(),
+            self.summary.origin
+        )
     }
 
     fn pass_verdict(&self, component: &ComponentSummary, header: &ComponentHeader) -> String {
@@ -141,7 +155,7 @@ impl View<'_> {
     /// What would make it faster, from how busy the lanes are in steady passes.
     fn binding_verdict(&self) -> String {
         let busy = &self.busy;
-        let base = busy.base();
+        let base = self.base();
         let [compute, h2d] = [busy.compute, busy.h2d].map(|time| busy.share(time).percent());
         if busy.link_binds() {
             let least = busy.per_pass(busy.h2d).human();
@@ -174,10 +188,21 @@ impl View<'_> {
         }
     }
 
+    /// What shares of busy time are of: a steady pass of the main component, or the run.
+    fn base(&self) -> String {
+        let base = self.busy.base();
+        match self.summary.components.get(self.main()) {
+            Some(main) if self.busy.passes > 0 && self.summary.components.len() > 1 => {
+                format!("{base} of {}", main.name)
+            }
+            _ => base.to_owned(),
+        }
+    }
+
     /// What would help against stalls of a cause: while the link is busy, nothing but fewer bytes.
     pub fn advice(&self, cause: Cause) -> String {
         let Busy { h2d, .. } = self.busy;
-        let (share, base) = (self.busy.share(h2d).percent(), self.busy.base());
+        let (share, base) = (self.busy.share(h2d).percent(), self.base());
         match cause {
             Cause::WindowFull | Cause::LongCopy | Cause::Queued if self.busy.link_binds() => {
                 format!("keep more bytes resident (the link is busy {share} of {base})")
@@ -339,12 +364,12 @@ mod tests {
         };
         let profile = fixture::build(&[recipe(&|_, _| 5_000_000), recipe(&|_, _| 2_000_000)]);
         expect_test::expect![[r#"
+            The whole run of 2 components takes 44.00 ms (simulated); passes: transformer 3, after1 3.
             A steady pass of transformer takes 10.00 ms (simulated).
             A steady pass of after1 takes 4.000 ms (simulated).
-            The whole run of 2 components takes 44.00 ms (simulated).
             83.3 % of H2D copy time is hidden under compute, 2.000 ms are exposed; compute stalls for 4.5 % of the makespan: 2.000 ms in the cold start, none later.
             Peak VRAM is 953.7 MiB (slab + reserve) of a budget of 1.4 GiB: 476.8 MiB headroom.
-            Compute binds: it is busy 100.0 % of a steady pass, H2D 15.0 %; more VRAM would not make it noticeably faster.
+            Compute binds: it is busy 100.0 % of a steady pass of transformer, H2D 15.0 %; more VRAM would not make it noticeably faster.
         "#]].assert_eq(&verdict(&profile));
     }
 }

@@ -20,7 +20,6 @@ use super::lists::Lists;
 use super::slices::merged_note;
 use super::view::View;
 use crate::profile::ComponentSummary;
-use crate::units::Nanos;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -137,8 +136,8 @@ fn run_section(view: &View<'_>) -> String {
     body.push_str(&format!(
         "<p class=\"note\" id=\"shown\">Shown: {}, {} of {} ({}), from {}{merged}.</p>\n",
         escape(&name),
-        Nanos::new(window.length()).human(),
-        Nanos::new(view.whole.length()).human(),
+        window.end.saturating_sub(window.start).human(),
+        view.summary.makespan.human(),
         view.summary.origin,
         window.start.human(),
     ));

@@ -153,10 +153,16 @@ pub(super) fn passes(view: &View<'_>) -> String {
     for (component, header) in components {
         let prediction = header.prediction.as_ref();
         for (first, last, time) in runs_of_equal(component) {
+            let cut = component.whole < component.passes.len() as u64
+                && last + 1 == component.passes.len();
             let predicted =
                 prediction.map(|one| if first == 0 { one.first_pass } else { one.pass });
-            let named =
-                if first == last { first.to_string() } else { format!("{first}\u{2013}{last}") };
+            let predicted = predicted.filter(|_| !cut);
+            let named = match first == last {
+                true if cut => format!("{first}, cut short"),
+                true => first.to_string(),
+                false => format!("{first}\u{2013}{last}"),
+            };
             rows.push(vec![
                 Cell::text(component.name.clone()),
                 Cell::number(named, first as u64),
