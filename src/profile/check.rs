@@ -1,7 +1,8 @@
 //! Turns a profile that was just read into the list of everything in it that cannot be right.
 //!
 //! A report may then rely on: components with as many sizes as blocks, spans sorted by start then lane, indices in
-//! range, ends not before starts, one span at a time per lane, samples in order of time and within the slab.
+//! range, ends not before starts, one span at a time per lane, samples in order of time and within the slab, names of
+//! at most [`LONGEST`] bytes without control characters: every row of `spans.csv` repeats some of them.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +13,9 @@ use crate::units::{Bytes, Nanos};
 
 /// Problems listed at most; a hostile file must not make a list larger than itself.
 const MOST: usize = 1_000;
+
+/// Bytes of a name at most.
+const LONGEST: usize = 1_024;
 
 /// Everything that is wrong with a profile, in the order of the file; empty when it can be used.
 pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
@@ -28,6 +32,17 @@ fn header(profile: &Profile, found: &mut Vec<Problem>) {
         found.push(Problem::new("format", format!("{:?}", profile.format), PROFILE_FORMAT));
     }
     let header = &profile.header;
+    let named = [
+        ("model", &header.model),
+        ("plan_digest", &header.plan_digest),
+        ("backend", &header.backend),
+        ("device", &header.device),
+        ("clock", &header.clock),
+        ("tool_version", &header.tool_version),
+    ];
+    for (field, text) in named {
+        name(&format!("header.{field}"), text, found);
+    }
     if header.window > header.slab {
         found.push(Problem::new(
             "header.window",
@@ -38,9 +53,16 @@ fn header(profile: &Profile, found: &mut Vec<Problem>) {
     let mut names = BTreeSet::new();
     for (index, component) in header.components.iter().enumerate() {
         let place = format!("header.components[{index}]");
+        name(&format!("{place}.name"), &component.name, found);
         if !names.insert(&component.name) {
-            let name = format!("{:?} again", component.name);
-            found.push(Problem::new(format!("{place}.name"), name, "one component of each name"));
+            let again = format!("{:?} again", shortened(&component.name));
+            found.push(Problem::new(format!("{place}.name"), again, "one component of each name"));
+        }
+        for (block, id) in component.blocks.iter().enumerate() {
+            name(&format!("{place}.blocks[{block}]"), id, found);
+        }
+        if let Some(bound) = &component.bound {
+            name(&format!("{place}.bound.binding"), &bound.binding, found);
         }
         if component.bytes.len() != component.blocks.len() {
             let sizes = format!("{} sizes", component.bytes.len());
@@ -48,6 +70,27 @@ fn header(profile: &Profile, found: &mut Vec<Problem>) {
             found.push(Problem::new(format!("{place}.bytes"), sizes, blocks));
         }
     }
+}
+
+/// Refuses a name that could bloat or garble what repeats it.
+fn name(place: &str, text: &str, found: &mut Vec<Problem>) {
+    if found.len() >= MOST {
+        return;
+    }
+    let expected = format!("a name of at most {LONGEST} bytes without control characters");
+    if text.len() > LONGEST {
+        let what = format!("{} bytes that begin {:?}", text.len(), shortened(text));
+        found.push(Problem::new(place, what, expected));
+    } else if text.chars().any(char::is_control) {
+        found.push(Problem::new(place, format!("{:?}", shortened(text)), expected));
+    }
+}
+
+/// The first characters of a name, up to its first control character, that one included.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 40;
+    let control = text.chars().position(char::is_control).map_or(0, |at| at + 1);
+    text.chars().skip(control.saturating_sub(SHOWN)).take(SHOWN).collect()
 }
 
 fn spans(profile: &Profile, found: &mut Vec<Problem>) {
@@ -153,6 +196,23 @@ mod tests {
         profile.spans.insert(0, again);
         let list = problems(&profile);
         assert_eq!((list.len(), list[0].place.as_str()), (1, "spans[1]"));
+    }
+
+    #[test]
+    fn names_that_bloat_or_garble_are_refused() {
+        let mut profile = fixture::small();
+        profile.header.model = "m".repeat(3_000);
+        profile.header.device = format!("{}\u{1b}[2J card", "d".repeat(500));
+        profile.header.components[0].name = "a\nb".into();
+        profile.header.components[0].blocks[1] = "n".repeat(LONGEST);
+        profile.header.components[0].blocks[2] = "n".repeat(LONGEST + 1);
+        let list: Vec<String> = problems(&profile).iter().map(ToString::to_string).collect();
+        expect_test::expect![[r#"
+            header.model: found 3000 bytes that begin "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm", expected a name of at most 1024 bytes without control characters
+            header.device: found "ddddddddddddddddddddddddddddddddddddddd\u{1b}", expected a name of at most 1024 bytes without control characters
+            header.components[0].name: found "a\nb", expected a name of at most 1024 bytes without control characters
+            header.components[0].blocks[2]: found 1025 bytes that begin "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn", expected a name of at most 1024 bytes without control characters
+        "#]].assert_eq(&(list.join("\n") + "\n"));
     }
 
     #[test]

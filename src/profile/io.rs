@@ -1,8 +1,9 @@
 //! Turns a [`Profile`] into JSON, plain or compressed, and such bytes back into a checked profile.
 //!
 //! Reading is strict: unknown fields are refused, and everything that cannot be right is reported at once (see
-//! `check`). Compressed input is recognised by its first two bytes, not by its name, and is never inflated beyond
-//! [`MAX_PROFILE`]. Writing is deterministic: no clock goes into the gzip header.
+//! `check`). Compressed input is recognised by its first two bytes, not by its name, is never inflated beyond
+//! [`MAX_PROFILE`], and ends where its first member ends: what follows would be data that no report shows. Writing is
+//! deterministic: no clock goes into the gzip header.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -12,8 +13,8 @@ use flate2::{Compression, GzBuilder};
 use super::{Profile, check};
 use crate::error::{Error, Problem, Result};
 
-/// The largest profile that is read, in bytes of JSON: about 5 million spans.
-pub const MAX_PROFILE: u64 = 1 << 30;
+/// The largest profile that is read, in bytes of JSON: more than a million spans.
+pub const MAX_PROFILE: u64 = 256 << 20;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -26,17 +27,14 @@ fn read_limited(file: &str, reader: impl Read, limit: u64) -> Result<Profile> {
     let failed = |source| Error::Read { file: file.to_owned(), source };
     let mut buffered = BufReader::new(reader);
     let compressed = buffered.fill_buf().map_err(failed)?.starts_with(&GZIP_MAGIC);
-    let mut json = Vec::new();
     // One byte more than allowed tells "too large" from "just fits".
-    let inflated = if compressed {
-        GzDecoder::new(buffered).take(limit + 1).read_to_end(&mut json)
+    let json = if compressed {
+        inflate(file, buffered, limit + 1)?
     } else {
-        buffered.take(limit + 1).read_to_end(&mut json)
+        let mut json = Vec::new();
+        buffered.take(limit + 1).read_to_end(&mut json).map_err(failed)?;
+        json
     };
-    inflated.map_err(|source| match compressed {
-        true => Error::input(file, Problem::new("gzip", source.to_string(), "a whole gzip file")),
-        false => failed(source),
-    })?;
     if json.len() as u64 > limit {
         let expected = format!("at most {limit} bytes of JSON");
         return Err(Error::input(file, Problem::new("size", "more", expected)));
@@ -46,6 +44,24 @@ fn read_limited(file: &str, reader: impl Read, limit: u64) -> Result<Profile> {
         problems if problems.is_empty() => Ok(profile),
         problems => Err(Error::Input { file: file.to_owned(), problems }),
     }
+}
+
+/// The first `limit` bytes of one gzip member. What follows a member that ends within them is refused.
+fn inflate(file: &str, compressed: impl BufRead, limit: u64) -> Result<Vec<u8>> {
+    let whole = "a whole gzip file of one member, and nothing after it";
+    let broken = |source: std::io::Error| {
+        Error::input(file, Problem::new("gzip", source.to_string(), whole))
+    };
+    let mut json = Vec::new();
+    let mut decoder = GzDecoder::new(compressed);
+    decoder.by_ref().take(limit).read_to_end(&mut json).map_err(broken)?;
+    if (json.len() as u64) < limit {
+        let after = decoder.into_inner().fill_buf().map_err(broken)?.len();
+        if after > 0 {
+            return Err(Error::input(file, Problem::new("gzip", "more data after its end", whole)));
+        }
+    }
+    Ok(json)
 }
 
 fn parse(file: &str, json: &[u8]) -> Result<Profile> {
@@ -138,6 +154,17 @@ mod tests {
         assert!(bomb.len() < 8 << 10);
         let error = read_limited("bomb.json.gz", bomb.as_slice(), 1 << 20).expect_err("too large");
         assert!(error.to_string().contains("at most 1048576 bytes"), "{error}");
+    }
+
+    #[test]
+    fn what_follows_a_profile_is_refused() {
+        let plain = write(&fixture::small()).expect("json");
+        let packed = write_gz(&fixture::small()).expect("gzip");
+        let twice = |bytes: &[u8]| [bytes, bytes].concat();
+        assert!(refusal(&twice(&packed)).contains("gzip: found more data after its end"));
+        assert!(refusal(&[packed.as_slice(), b"x"].concat()).contains("after its end"));
+        assert!(refusal(&twice(&plain)).contains("trailing characters"));
+        assert!(refusal(&gzip(&twice(&plain)).expect("gzip")).contains("trailing characters"));
     }
 
     #[test]

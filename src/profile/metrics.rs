@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::{Intervals, Profile, Span};
+use super::{ComponentHeader, Intervals, Profile, Span};
 use crate::figures::Origin;
 use crate::lane::Lane;
 use crate::units::{Bytes, Fraction, Nanos, plain};
@@ -100,9 +100,13 @@ pub struct ComponentSummary {
     /// Time of each pass that computed anything.
     #[serde(rename = "pass_ns", serialize_with = "plain_list")]
     pub passes: Vec<Nanos>,
-    /// Lower median of the passes after the first; of all passes where there is only one.
+    /// Lower median of the passes after the first; of all passes where there is only one. Passes that were cut short do
+    /// not count where others ran.
     #[serde(rename = "steady_pass_ns", serialize_with = "plain")]
     pub steady: Nanos,
+    /// Passes that computed as much as the fullest one: all of them, unless the run was cut short.
+    #[serde(rename = "whole_passes")]
+    pub whole: u64,
     /// When its first pass may start: the last compute end of the component before, or 0.
     #[serde(rename = "start_ns", serialize_with = "plain")]
     pub start: Nanos,
@@ -280,26 +284,45 @@ fn lanes(profile: &Profile, makespan: Nanos) -> Vec<LaneSummary> {
 fn components(profile: &Profile) -> Vec<ComponentSummary> {
     let count = profile.header.components.len();
     // A map, not a table: the pass numbers of a file are not to be trusted with memory.
-    let mut ends: Vec<BTreeMap<u32, Nanos>> = vec![BTreeMap::new(); count];
+    let mut ends: Vec<BTreeMap<u32, (Nanos, u64)>> = vec![BTreeMap::new(); count];
     for span in profile.spans.iter().filter(|span| span.lane == Lane::Compute) {
         let Some(passes) = ends.get_mut(span.component as usize) else { continue };
-        let end = passes.entry(span.pass).or_default();
+        let (end, uses) = passes.entry(span.pass).or_default();
         *end = (*end).max(span.end);
+        *uses += 1;
     }
     let mut clock = Nanos::ZERO;
     let named = profile.header.components.iter().zip(ends);
     named
         .map(|(component, ends)| {
             let start = clock;
+            let fullest = fullest(profile, component, &ends);
             let mut passes = Vec::new();
-            for end in ends.into_values() {
-                passes.push(end.saturating_sub(clock));
+            let mut whole = Vec::new();
+            for (end, uses) in ends.into_values() {
+                let time = end.saturating_sub(clock);
+                passes.push(time);
+                whole.extend((uses >= fullest).then_some(time));
                 clock = clock.max(end);
             }
-            let steady = steady(&passes);
-            ComponentSummary { name: component.name.clone(), passes, steady, start }
+            let steady = steady(if whole.is_empty() { &passes } else { &whole });
+            let whole = whole.len() as u64;
+            ComponentSummary { name: component.name.clone(), passes, steady, whole, start }
         })
         .collect()
+}
+
+/// The computes of a whole pass: those of the fullest. Where a run was cut short in its only pass, one per block.
+fn fullest(
+    profile: &Profile,
+    component: &ComponentHeader,
+    passes: &BTreeMap<u32, (Nanos, u64)>,
+) -> u64 {
+    if profile.header.complete {
+        return 0;
+    }
+    let most = passes.values().map(|(_, uses)| *uses).max().unwrap_or(0);
+    if passes.len() == 1 { most.max(component.blocks.len() as u64) } else { most }
 }
 
 /// The lower median of the passes after the first.
@@ -332,6 +355,18 @@ mod tests {
         assert_eq!((summary.makespan, summary.ledger.total()), (Nanos::ZERO, Nanos::ZERO));
         assert_eq!(summary.components[0].passes, []);
         assert_eq!(summary.in_use_peak, profile.header.reserve);
+    }
+
+    #[test]
+    fn a_pass_that_was_cut_short_is_not_the_steady_one() {
+        let mut profile = fixture::small();
+        profile.spans.retain(|span| (span.pass, span.block) <= (2, 0));
+        profile.header.complete = false;
+        let component = &summary(&profile).components[0];
+        assert_eq!((component.passes.len(), component.whole), (3, 2));
+        assert_eq!(component.steady, component.passes[1]);
+        profile.spans.retain(|span| (span.pass, span.block) <= (0, 1));
+        assert_eq!(summary(&profile).components[0].whole, 0);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The profile as a value: header, spans, VRAM samples.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::figures::{Bound, Origin, Prediction};
 use crate::lane::{Lane, OpKind};
@@ -9,6 +13,13 @@ use crate::units::{Bytes, Nanos, plain};
 
 /// The first field of every profile.
 pub const PROFILE_FORMAT: &str = "vramplan/profile/1";
+
+/// Spans, VRAM samples, components, and blocks of one component that are read at most. A list is refused at the first
+/// element too many, so that a small file cannot ask for much memory.
+const MOST_SPANS: usize = 4_000_000;
+const MOST_SAMPLES: usize = 2 * MOST_SPANS;
+const MOST_COMPONENTS: usize = 1_000;
+const MOST_BLOCKS: usize = 100_000;
 
 /// Everything recorded in one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,8 +30,10 @@ pub struct Profile {
     /// What ran, where, and what was predicted.
     pub header: Header,
     /// Intervals, sorted by start, then lane.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_SPANS>")]
     pub spans: Vec<Span>,
     /// Bytes of the slab in use over time; each sample holds until the next.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_SAMPLES>")]
     pub vram: Vec<VramSample>,
 }
 
@@ -59,6 +72,7 @@ pub struct Header {
     #[serde(serialize_with = "plain")]
     pub window: Bytes,
     /// Components in order of use.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_COMPONENTS>")]
     pub components: Vec<ComponentHeader>,
 }
 
@@ -72,9 +86,10 @@ pub struct ComponentHeader {
     pub passes: u32,
     /// Ids of its uses without the component's name, in order of execution; spans refer to them by index.
     /// The root, where it computes or holds bytes, is the use named `root`.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_BLOCKS>")]
     pub blocks: Vec<String>,
     /// Bytes of each use, streamed or not.
-    #[serde(serialize_with = "plain_list")]
+    #[serde(serialize_with = "plain_list", deserialize_with = "at_most::<_, _, MOST_BLOCKS>")]
     pub bytes: Vec<Bytes>,
     /// What the plan predicted, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +167,36 @@ fn plain_list<S: serde::Serializer>(sizes: &[Bytes], serializer: S) -> Result<S:
     serializer.collect_seq(sizes.iter().map(|size| size.get()))
 }
 
+/// Reads a list of no more than `MOST` elements.
+fn at_most<'de, T, D, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_seq(AtMost::<T, MOST>(PhantomData))
+}
+
+struct AtMost<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for AtMost<T, MOST> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            if values.len() == MOST {
+                return Err(A::Error::invalid_length(MOST + 1, &self));
+            }
+            values.push(value);
+        }
+        Ok(values)
+    }
+}
+
 impl Span {
     /// End minus start; zero for a span that ends before it starts.
     pub fn duration(&self) -> Nanos {
@@ -167,5 +212,21 @@ impl Profile {
         };
         let local = header.blocks.get(block as usize).map_or("?", String::as_str);
         format!("{}.{local}", header.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_refused_at_the_first_element_too_many() {
+        let read = |json: &str| {
+            at_most::<u8, _, 3>(&mut serde_json::Deserializer::from_str(json))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read("[1,2,3]"), Ok(vec![1, 2, 3]));
+        let error = read("[1,2,3,4,").expect_err("a refusal");
+        assert!(error.contains("length 4, expected a list of at most 3 elements"), "{error}");
     }
 }

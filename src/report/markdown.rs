@@ -1,6 +1,8 @@
 //! Turns runs into a short Markdown page for pull requests and issues: verdict, key figures, policies.
 
-use super::view::{View, signed_percent};
+use super::runs::differences;
+use super::text::is_hidden;
+use super::view::{BEATEN_BY_NONE, SUMMED, View, signed_percent};
 use super::{Extras, PolicyRow};
 use crate::figures::Origin;
 use crate::profile::Summary;
@@ -15,12 +17,16 @@ pub(super) fn markdown(views: &[View<'_>], extras: &Extras) -> String {
         out.push_str(&format!("- {}\n", cell(line)));
     }
     out.push_str(&figures(views));
-    out.push_str(&policies(extras));
+    out.push_str(&policies(main, extras));
     out
 }
 
+/// Components with rows of their own at most.
+const MOST_COMPONENTS: usize = 20;
+
 /// One row per figure, one column per run.
 fn figures(views: &[View<'_>]) -> String {
+    let Some(main) = views.first() else { return String::new() };
     let mut out = String::from("\n| figure |");
     let mut rule = String::from("|---|");
     for (index, view) in views.iter().enumerate() {
@@ -28,38 +34,48 @@ fn figures(views: &[View<'_>]) -> String {
         rule.push_str("---:|");
     }
     out.push_str(&format!("\n{rule}\n"));
-    type Figure = (&'static str, fn(&View<'_>) -> String);
-    let rows: [Figure; 10] = [
-        ("model, device", |view| cell(&format!("{}, {}", view.summary.model, view.summary.device))),
-        ("steady pass", |view| steady(view).human()),
-        ("error, % of predicted pass", predicted),
-        ("makespan", |view| view.summary.makespan.human()),
-        ("H2D copy time hidden under compute, % of H2D busy", |view| {
-            view.summary.overlap_fraction.percent()
-        }),
-        ("exposed copy", |view| view.summary.exposed.human()),
-        ("stall, % of makespan", stall),
-        ("copied to the device", |view| view.summary.bytes_h2d.human()),
-        ("peak VRAM (reserve + slab)", |view| view.summary.peak.human()),
-        ("headroom (budget − peak)", |view| headroom(&view.summary)),
-    ];
-    for (name, figure) in rows {
+    let mut row = |name: &str, figure: &dyn Fn(&View<'_>) -> String| {
         out.push_str(&format!("| {name} |"));
         for view in views {
             out.push_str(&format!(" {} |", figure(view)));
         }
         out.push('\n');
+    };
+    row("model, device", &|view| cell(&format!("{}, {}", view.summary.model, view.summary.device)));
+    if views.len() > 1 {
+        row("differs from run 1 in", &|view| differences(main.profile, view.profile).join(", "));
     }
+    let components = &main.summary.components;
+    for (index, component) in components.iter().enumerate().take(MOST_COMPONENTS) {
+        let name = cell(&component.name);
+        let of = if components.len() > 1 { format!(" of {name}") } else { String::new() };
+        row(&format!("steady pass{of}"), &|view| {
+            steady(view, index).map_or("n/a".into(), Nanos::human)
+        });
+        row(&format!("error{of}, % of predicted pass"), &|view| predicted(view, index));
+    }
+    row("makespan", &|view| view.summary.makespan.human());
+    row("H2D copy time hidden under compute, % of H2D busy", &|view| {
+        view.summary.overlap_fraction.percent()
+    });
+    row("exposed copy", &|view| view.summary.exposed.human());
+    row("stall, % of makespan", &stall);
+    row("copied to the device", &|view| view.summary.bytes_h2d.human());
+    row("peak VRAM (reserve + slab)", &|view| view.summary.peak.human());
+    row("headroom (budget − peak)", &|view| headroom(&view.summary));
     out
 }
 
-fn steady(view: &View<'_>) -> Nanos {
-    view.summary.components.get(view.main()).map_or(Nanos::ZERO, |component| component.steady)
+/// The steady pass of a component; none where no whole pass ran.
+fn steady(view: &View<'_>, component: usize) -> Option<Nanos> {
+    let component = view.summary.components.get(component)?;
+    (component.whole > 0).then_some(component.steady)
 }
 
-fn predicted(view: &View<'_>) -> String {
-    let prediction = view.header(view.main()).and_then(|header| header.prediction);
-    prediction.map_or("n/a".into(), |one| signed_percent(steady(view), one.pass))
+fn predicted(view: &View<'_>, component: usize) -> String {
+    let prediction = view.header(component).and_then(|header| header.prediction);
+    let both = prediction.zip(steady(view, component));
+    both.map_or("n/a".into(), |(one, steady)| signed_percent(steady, one.pass))
 }
 
 fn stall(view: &View<'_>) -> String {
@@ -73,7 +89,7 @@ fn headroom(summary: &Summary) -> String {
     }
 }
 
-fn policies(extras: &Extras) -> String {
+fn policies(view: &View<'_>, extras: &Extras) -> String {
     if extras.policies.is_empty() {
         return String::new();
     }
@@ -94,18 +110,36 @@ fn policies(extras: &Extras) -> String {
             if *fits { "yes" } else { "no" }
         ));
     }
+    out.push_str(&format!("\nThe bound is the pass time that {BEATEN_BY_NONE}.\n"));
+    if view.summary.components.len() > 1 {
+        out.push_str(&format!("\n{SUMMED}\n"));
+    }
     out
 }
 
 /// Text that stays within its cell and is not markup.
 fn cell(text: &str) -> String {
-    let one_line = text.replace(['\n', '\r'], " ");
-    let mut out = String::with_capacity(one_line.len());
-    for c in one_line.chars() {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let c = match c {
+            '\n' | '\r' | '\t' => ' ',
+            c if is_hidden(c) => '\u{fffd}',
+            c => c,
+        };
         if matches!(c, '|' | '<' | '>' | '*' | '_' | '`' | '[' | ']' | '\\') {
             out.push('\\');
         }
         out.push(c);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_bring_no_markup_and_nothing_unseen() {
+        assert_eq!(cell("a|b\nc\u{1b}[2J\u{202e}d\u{85}"), "a\\|b c\u{fffd}\\[2J\u{fffd}d\u{fffd}");
+    }
 }

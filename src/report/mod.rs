@@ -14,20 +14,23 @@ mod axis;
 mod extras;
 mod frontier;
 mod html;
+mod lists;
 mod markdown;
 mod plot;
+mod runs;
 mod slices;
 mod summary;
 mod text;
 mod trace;
+mod verdict;
 mod view;
 
 pub use extras::{BoundPoint, Extras, PolicyRow, SweepRow};
 pub use slices::Window;
 pub use summary::Answer;
-pub use text::screen;
+pub use text::{screen, screens};
 pub use trace::trace;
-pub use view::{PassWindow, View};
+pub use view::{Against, Busy, PassWindow, View};
 
 use crate::error::{Error, Result};
 use crate::profile::{self, Profile};

@@ -21,6 +21,49 @@ pub struct Slice {
     pub span: usize,
     /// How many spans it stands for.
     pub count: u64,
+    /// How long they ran, together.
+    pub busy: Nanos,
+    /// Where the next slice begins; its own end for the last.
+    pub until: Nanos,
+}
+
+impl Slice {
+    /// How much of `height` to fill: all of it for one span, the busy share of the time up to the next mark for
+    /// several, which must not look busier than they are.
+    pub fn fill(&self, height: u32) -> u32 {
+        filled(height, self.count, self.busy, self.until.saturating_sub(self.start))
+    }
+}
+
+/// A stall, or several that start within one column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StallSlice<'a> {
+    /// The first of them.
+    pub stall: &'a Stall,
+    /// Their last end.
+    pub end: Nanos,
+    /// How many there are.
+    pub count: u64,
+    /// How long they lasted, together.
+    pub busy: Nanos,
+    /// Where the next slice begins; its own end for the last.
+    pub until: Nanos,
+}
+
+impl StallSlice<'_> {
+    /// As [`Slice::fill`].
+    pub fn fill(&self, height: u32) -> u32 {
+        filled(height, self.count, self.busy, self.until.saturating_sub(self.stall.needed_at))
+    }
+}
+
+fn filled(height: u32, count: u64, busy: Nanos, of: Nanos) -> u32 {
+    if count <= 1 || busy >= of {
+        return height;
+    }
+    let part = u128::from(busy.get()) * u128::from(height) + u128::from(of.get()) / 2;
+    let fill = part.checked_div(u128::from(of.get())).unwrap_or(0);
+    u32::try_from(fill).unwrap_or(height).clamp(height.min(1), height)
 }
 
 /// A half-open range of time with its columns.
@@ -69,11 +112,19 @@ pub fn slices(profile: &Profile, lane: Lane, window: Window, column: Nanos) -> V
             Some(last) if span.start < last.start.saturating_add(column) => {
                 last.end = last.end.max(span.end);
                 last.count += 1;
+                last.busy = last.busy.saturating_add(span.duration());
             }
             _ => {
-                merged.push(Slice { start: span.start, end: span.end, span: index, count: 1 });
+                let (start, end, busy) = (span.start, span.end, span.duration());
+                merged.push(Slice { start, end, span: index, count: 1, busy, until: end });
             }
         }
+    }
+    for index in 1..merged.len() {
+        merged[index - 1].until = merged[index].start;
+    }
+    for slice in &mut merged {
+        slice.until = slice.until.max(slice.end.min(window.end));
     }
     merged
 }
@@ -83,20 +134,36 @@ pub fn merged_away(slices: &[Slice]) -> u64 {
     slices.iter().map(|slice| slice.count - 1).sum()
 }
 
-/// The stalls that touch the window, merged like spans: the first of each column, the last end, the count.
-pub fn stall_slices(stalls: &[Stall], window: Window, column: Nanos) -> Vec<(&Stall, Nanos, u64)> {
-    let mut merged: Vec<(&Stall, Nanos, u64)> = Vec::new();
+/// What a picture says of them, after its title; nothing where every span has its mark. `report.js` says the same.
+pub fn merged_note(merged: u64) -> String {
+    match merged {
+        0 => String::new(),
+        1 => "; 1 span merged into its neighbour".to_owned(),
+        more => format!("; {more} spans merged into neighbours, marks as high as the lane is busy"),
+    }
+}
+
+/// The stalls that touch the window, merged like spans.
+pub fn stall_slices(stalls: &[Stall], window: Window, column: Nanos) -> Vec<StallSlice<'_>> {
+    let mut merged: Vec<StallSlice<'_>> = Vec::new();
     for stall in stalls {
         let end = stall.needed_at.saturating_add(stall.late_by);
         if stall.needed_at >= window.end || end <= window.start {
             continue;
         }
         match merged.last_mut() {
-            Some(last) if stall.needed_at < last.0.needed_at.saturating_add(column) => {
-                (last.1, last.2) = (last.1.max(end), last.2 + 1);
+            Some(last) if stall.needed_at < last.stall.needed_at.saturating_add(column) => {
+                (last.end, last.count) = (last.end.max(end), last.count + 1);
+                last.busy = last.busy.saturating_add(stall.late_by);
             }
-            _ => merged.push((stall, end, 1)),
+            _ => merged.push(StallSlice { stall, end, count: 1, busy: stall.late_by, until: end }),
         }
+    }
+    for index in 1..merged.len() {
+        merged[index - 1].until = merged[index].stall.needed_at.max(merged[index - 1].end);
+    }
+    for slice in &mut merged {
+        slice.until = slice.until.max(slice.end);
     }
     merged
 }
@@ -159,6 +226,20 @@ mod tests {
         let slices = slices(&profile, Lane::Compute, whole(&profile), Nanos::new(130_000_000));
         let counts: Vec<u64> = slices.iter().map(|slice| slice.count).collect();
         assert_eq!(counts, [3, 3, 3]);
+    }
+
+    #[test]
+    fn merged_spans_look_as_busy_as_they_are() {
+        let mut profile = fixture::small();
+        // Every compute loses half its time: the lane is half as busy.
+        profile.spans.retain(|span| span.lane == Lane::Compute);
+        for span in &mut profile.spans {
+            span.end = Nanos::new((span.start.get() + span.end.get()) / 2);
+        }
+        let wide = slices(&profile, Lane::Compute, whole(&profile), Nanos::new(130_000_000));
+        assert!(wide.iter().all(|slice| (40..=60).contains(&slice.fill(100))), "{wide:?}");
+        let narrow = slices(&profile, Lane::Compute, whole(&profile), Nanos::new(1));
+        assert!(narrow.iter().all(|slice| slice.fill(100) == 100));
     }
 
     proptest! {

@@ -1,13 +1,24 @@
 //! Turns a run into one screen of text, at most 80 columns: verdict, ledger, top stalls.
 
-use super::View;
 use super::view::ms;
+use super::{View, runs};
 use crate::units::Nanos;
 
 const COLUMNS: usize = 80;
 
 /// Stalls listed at most.
 const TOP: usize = 5;
+
+/// The screen of the first run, and a sentence on each of the others.
+pub fn screens(views: &[View<'_>]) -> String {
+    let Some((main, others)) = views.split_first() else { return String::new() };
+    let mut out = screen(main);
+    for (index, other) in others.iter().enumerate() {
+        out.push_str(if index == 0 { "\n" } else { "" });
+        out.push_str(&wrap(&runs::sentence(index + 2, main, other), ""));
+    }
+    out
+}
 
 /// The screen, ending in a newline.
 pub fn screen(view: &View<'_>) -> String {
@@ -53,9 +64,15 @@ fn row(name: &str, time: Nanos, note: &str) -> String {
     format!("  {:<32}{:>14}  {note}\n", shortened(name, 32), ms(time))
 }
 
+/// Characters that a terminal or a renderer obeys instead of showing: controls and bidirectional overrides.
+pub(super) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
 /// The end of a name says more than its start: `…former_blocks.7`.
-fn shortened(name: &str, most: usize) -> String {
-    let printable: Vec<char> = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+pub(super) fn shortened(name: &str, most: usize) -> String {
+    let printable: Vec<char> = name.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect();
     match printable.len().checked_sub(most) {
         None | Some(0) => printable.into_iter().collect(),
         Some(over) => {
@@ -94,6 +111,15 @@ mod tests {
         let profile = fixture::small();
         expect_test::expect_file!["../../tests/golden/report/small.screen.txt"]
             .assert_eq(&screen(&View::of(&profile)));
+    }
+
+    #[test]
+    fn every_other_run_is_listed() {
+        let (small, large) = (fixture::small(), fixture::large());
+        let text = screens(&[View::of(&small), View::of(&large), View::of(&small)]);
+        assert!(text.starts_with(&screen(&View::of(&small))));
+        assert!(text.contains("\nRun 2: ") && text.contains("\nRun 3: "), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
     }
 
     #[test]

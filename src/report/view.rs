@@ -1,8 +1,18 @@
-//! Turns a profile into everything that more than one output shows: figures, stalls, pass windows, sentences.
+//! Turns a profile into everything that more than one output shows: figures, stalls, pass windows, comparisons.
 
 use super::slices::Window;
-use crate::profile::{self, BlockStalls, ComponentHeader, Profile, Stall, Summary};
+use crate::lane::Lane;
+use crate::profile::{
+    self, BlockStalls, ComponentHeader, Intervals, Profile, Span, Stall, Summary,
+};
 use crate::units::{Fraction, Nanos};
+
+/// What a bound on the pass time means; the method section says more.
+pub(super) const BEATEN_BY_NONE: &str = "no schedule of whole-block uses beats";
+
+/// What the times of policies and sweeps are where several components run.
+pub(super) const SUMMED: &str =
+    "Pass times of policies and budgets are sums of one pass of each component.";
 
 /// A profile with its derived figures, computed once.
 pub struct View<'a> {
@@ -18,6 +28,59 @@ pub struct View<'a> {
     pub whole: Window,
     /// Every pass that computed, in order of time.
     pub passes: Vec<PassWindow>,
+    /// How busy the two main lanes are in steady passes.
+    pub busy: Busy,
+}
+
+/// How busy compute and the link are in the steady passes of the main component, or in the whole run where it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy {
+    /// Passes that were looked at; 0 for the whole run.
+    pub passes: u64,
+    /// Their time.
+    pub length: Nanos,
+    /// When computes ran.
+    pub compute: Nanos,
+    /// When copies to the device ran.
+    pub h2d: Nanos,
+}
+
+impl Busy {
+    fn of(profile: &Profile, steady: &[PassWindow], whole: Window) -> Self {
+        let ends = steady.first().zip(steady.last());
+        let window = ends.map_or(whole, |(first, last)| Window {
+            start: first.window.start,
+            end: last.window.end,
+        });
+        let only = Intervals::union([(window.start, window.end)]);
+        let of = |lane: Lane| profile::busy(profile, lane).intersect(&only).total();
+        Self {
+            passes: steady.len() as u64,
+            length: window.end.saturating_sub(window.start),
+            compute: of(Lane::Compute),
+            h2d: of(Lane::H2d),
+        }
+    }
+
+    /// What the shares are of, for sentences.
+    pub fn base(&self) -> &'static str {
+        if self.passes == 0 { "the run" } else { "a steady pass" }
+    }
+
+    /// A time as a share of the passes.
+    pub fn share(&self, time: Nanos) -> Fraction {
+        Fraction::of(time.get(), self.length.get())
+    }
+
+    /// Whether the link is the limit: it is busy so nearly always that only fewer bytes would help.
+    pub fn link_binds(&self) -> bool {
+        self.h2d >= self.compute && self.share(self.h2d) >= Fraction::from_ppm(950_000)
+    }
+
+    /// A time per pass.
+    pub fn per_pass(&self, time: Nanos) -> Nanos {
+        Nanos::new(time.get() / self.passes.max(1))
+    }
 }
 
 /// When one pass ran.
@@ -37,39 +100,34 @@ impl<'a> View<'a> {
         let summary = profile::summary(profile);
         let stalls = profile::stalls(profile);
         let (start, end) = profile::extent(profile);
-        Self {
-            profile,
-            blocks: profile::by_block(&stalls),
-            stalls,
-            whole: Window { start, end },
-            passes: pass_windows(&summary),
-            summary,
-        }
+        let whole = Window { start, end };
+        let passes = pass_windows(&summary);
+        let main = main(&summary);
+        let busy = Busy::of(profile, typical(&of_component(&passes, main)), whole);
+        Self { profile, blocks: profile::by_block(&stalls), stalls, whole, passes, busy, summary }
     }
 
     /// The component that takes most of the time: its index, or 0.
     pub fn main(&self) -> usize {
-        let total = |index: &usize| {
-            let passes = &self.summary.components[*index].passes;
-            (passes.iter().copied().sum::<Nanos>(), std::cmp::Reverse(*index))
-        };
-        (0..self.summary.components.len()).max_by_key(total).unwrap_or(0)
+        main(&self.summary)
     }
 
-    /// The window shown first: the pass of the main component that comes closest to its steady time.
+    /// The window shown first: of the passes of the main component in which anything moves, the one that comes closest
+    /// to its steady time; its first pass where none does, for that is when everything was loaded.
     pub fn steady_window(&self) -> (String, Window) {
         let main = self.main();
         let steady = self.summary.components.get(main).map(|component| component.steady);
         let steady = steady.map_or(0, Nanos::get);
-        let of_main: Vec<&PassWindow> =
-            self.passes.iter().filter(|one| one.component == main).collect();
-        // The first pass starts cold and the last copies nothing ahead: others are typical, where there are any.
-        let typical = match of_main.len() {
-            0..=2 => of_main.last().map_or(&[][..], std::slice::from_ref),
-            3 => &of_main[1..],
-            count => &of_main[1..count - 1],
+        let of_main = of_component(&self.passes, main);
+        let moves: Vec<&Span> =
+            self.profile.spans.iter().filter(|span| span.lane != Lane::Compute).collect();
+        let moving = |one: &&PassWindow| {
+            let inside = |span: &&Span| span.start < one.window.end && span.end > one.window.start;
+            moves.iter().any(inside)
         };
-        match typical.iter().min_by_key(|one| one.window.length().abs_diff(steady)) {
+        let mut candidates: Vec<&PassWindow> = typical(&of_main).iter().collect();
+        candidates.sort_by_key(|one| one.window.length().abs_diff(steady));
+        match candidates.into_iter().find(moving).or(of_main.first()) {
             Some(found) => (self.pass_name(found), found.window),
             None => ("the whole run".to_owned(), self.whole),
         }
@@ -103,102 +161,27 @@ impl<'a> View<'a> {
     pub fn of_makespan(&self, time: Nanos) -> String {
         Fraction::of(time.get(), self.summary.makespan.get()).percent()
     }
+}
 
-    /// The verdict: what a reader should know if they read nothing else, most important first.
-    pub fn verdict(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        if !self.summary.complete {
-            lines.push("The run was cut short: figures cover what ran.".to_owned());
-        }
-        lines.extend(self.pass_verdict());
-        lines.push(self.overlap_verdict());
-        lines.push(self.memory_verdict());
-        lines.push(self.binding_verdict());
-        lines
-    }
+fn main(summary: &Summary) -> usize {
+    let total = |index: &usize| {
+        let passes = &summary.components[*index].passes;
+        (passes.iter().copied().sum::<Nanos>(), std::cmp::Reverse(*index))
+    };
+    (0..summary.components.len()).max_by_key(total).unwrap_or(0)
+}
 
-    fn pass_verdict(&self) -> Option<String> {
-        let main = self.main();
-        let component = self.summary.components.get(main)?;
-        let header = self.header(main)?;
-        let origin = self.summary.origin;
-        let mut line = format!(
-            "A steady pass of {} takes {} ({origin})",
-            component.name,
-            component.steady.human()
-        );
-        if let Some(bound) = &header.bound {
-            let above = signed_percent(component.steady, bound.any_schedule);
-            let least = bound.any_schedule.human();
-            line += &format!("; {above} over the {least} that no schedule beats (estimated)");
-        }
-        if let Some(prediction) = &header.prediction {
-            let error = signed_percent(component.steady, prediction.pass);
-            let pass = prediction.pass.human();
-            line += &format!("; {error} over the {pass} that its plan predicted (estimated)");
-        }
-        Some(line + ".")
-    }
+fn of_component(passes: &[PassWindow], component: usize) -> Vec<PassWindow> {
+    passes.iter().copied().filter(|one| one.component == component).collect()
+}
 
-    fn overlap_verdict(&self) -> String {
-        let summary = &self.summary;
-        if summary.h2d_busy.is_zero() {
-            return "Nothing was copied to the device.".to_owned();
-        }
-        format!(
-            "{} of H2D copy time is hidden under compute, {} are exposed; compute stalls for {} of the \
-             makespan: {} in the cold start, {} later.",
-            summary.overlap_fraction.percent(),
-            summary.exposed.human(),
-            self.of_makespan(summary.stall),
-            summary.ledger.stall_cold.human(),
-            summary.ledger.stall_steady.human()
-        )
-    }
-
-    fn memory_verdict(&self) -> String {
-        let summary = &self.summary;
-        let (peak, budget) = (summary.peak.human(), summary.budget.human());
-        match summary.budget.checked_sub(summary.peak) {
-            Some(headroom) => format!(
-                "Peak VRAM is {peak} (slab + reserve) of a budget of {budget}: {} headroom.",
-                headroom.human()
-            ),
-            None => format!(
-                "Peak VRAM is {peak} (slab + reserve), over the budget of {budget} by {}.",
-                summary.peak.saturating_sub(summary.budget).human()
-            ),
-        }
-    }
-
-    /// What would make it faster. Perfect overlap cannot go below the busier of the two lanes.
-    fn binding_verdict(&self) -> String {
-        let summary = &self.summary;
-        let (compute, copy) = (summary.compute_busy, summary.h2d_busy);
-        let (compute_text, copy_text) = (compute.human(), copy.human());
-        if copy > compute {
-            return format!(
-                "The link binds: H2D is busy {copy_text}, compute {compute_text}. Perfect overlap cannot beat \
-                 the {copy_text}; keep more resident or quantise."
-            );
-        }
-        let later = summary.ledger.stall_steady;
-        if later.get() <= compute.get() / 100 {
-            return format!(
-                "Compute binds: it is busy {compute_text} and stalls {} after the cold start; more VRAM \
-                 would not make a steady pass noticeably faster.",
-                later.human()
-            );
-        }
-        let causes = profile::by_cause(&self.stalls);
-        let after_start = causes.iter().filter(|(cause, ..)| *cause != profile::Cause::ColdStart);
-        let advice = after_start.max_by_key(|(_, _, time)| *time).map_or(String::new(), |most| {
-            format!(" Most of it is \u{201c}{}\u{201d}: {}.", most.0.name(), most.0.advice())
-        });
-        format!(
-            "Compute could bind (busy {compute_text}, H2D {copy_text}) but stalls {} after the cold start.{advice}",
-            later.human()
-        )
+/// The passes of a component that show its steady state. The first starts cold, and the last copies nothing ahead:
+/// others are typical, where there are any.
+fn typical(passes: &[PassWindow]) -> &[PassWindow] {
+    match passes.len() {
+        0 | 1 => &[],
+        count @ (2 | 3) => &passes[1..count],
+        count => &passes[1..count - 1],
     }
 }
 
@@ -215,17 +198,60 @@ fn pass_windows(summary: &Summary) -> Vec<PassWindow> {
     windows
 }
 
-/// `actual` over `reference` minus one, per cent with sign and one decimal; `n/a` for a reference of zero.
-pub fn signed_percent(actual: Nanos, reference: Nanos) -> String {
-    let (actual, reference) = (i128::from(actual.get()), i128::from(reference.get()));
-    if reference == 0 {
-        return "n/a".to_owned();
+/// How a time compares with another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Against {
+    /// To within 0.05 % of the reference.
+    Equal,
+    /// More: `12.3 %`, or `3.4 times` where it is over 200 % more.
+    Above(String),
+    /// Less, per cent.
+    Below(String),
+    /// The reference is zero.
+    Unknown,
+}
+
+impl Against {
+    /// Compares `actual` with `reference`.
+    pub fn of(actual: Nanos, reference: Nanos) -> Self {
+        let (actual, reference) = (u128::from(actual.get()), u128::from(reference.get()));
+        if reference == 0 {
+            return Self::Unknown;
+        }
+        let apart = actual.abs_diff(reference);
+        let tenths =
+            |part: u128, of_whole: u128| (part * of_whole * 10 + reference / 2) / reference;
+        let text = |tenths: u128| format!("{}.{}", tenths / 10, tenths % 10);
+        match () {
+            () if apart * 2_000 <= reference => Self::Equal,
+            () if actual < reference => Self::Below(text(tenths(apart, 100)) + " %"),
+            () if apart > 2 * reference => Self::Above(text(tenths(actual, 1)) + " times"),
+            () => Self::Above(text(tenths(apart, 100)) + " %"),
+        }
     }
-    let thousandths = (actual - reference) * 1_000;
-    let half = if thousandths < 0 { -reference / 2 } else { reference / 2 };
-    let tenths = (thousandths + half) / reference;
-    let sign = if tenths < 0 { "\u{2212}" } else { "+" };
-    format!("{sign}{}.{} %", tenths.abs() / 10, tenths.abs() % 10)
+
+    /// `12.3 % over the 4 ms`, `3.4 times the 4 ms` or `1.2 % under the 4 ms`.
+    pub fn words(&self, reference: Nanos) -> String {
+        let time = reference.human();
+        match self {
+            Self::Equal => format!("the {time}"),
+            Self::Above(text) if text.ends_with('s') => format!("{text} the {time}"),
+            Self::Above(text) => format!("{text} over the {time}"),
+            Self::Below(text) => format!("{text} under the {time}"),
+            Self::Unknown => "n/a".to_owned(),
+        }
+    }
+}
+
+/// `actual` against `reference` for columns: `+12.3 %`, `−1.2 %`, `3.4 times`; `n/a` for a reference of zero.
+pub fn signed_percent(actual: Nanos, reference: Nanos) -> String {
+    match Against::of(actual, reference) {
+        Against::Equal => "0.0 %".to_owned(),
+        Against::Above(text) if text.ends_with('s') => text,
+        Against::Above(text) => format!("+{text}"),
+        Against::Below(text) => format!("\u{2212}{text}"),
+        Against::Unknown => "n/a".to_owned(),
+    }
 }
 
 /// Milliseconds with three decimals, for columns of numbers.
@@ -246,39 +272,18 @@ mod tests {
     use crate::profile::fixture;
     use crate::units::Bytes;
 
-    fn verdict(profile: &Profile) -> String {
-        View::of(profile).verdict().join("\n") + "\n"
-    }
-
-    #[test]
-    fn the_verdict_of_the_small_run() {
-        expect_test::expect![[r#"
-            A steady pass of transformer takes 150.0 ms (simulated); +1.4 % over the 148.0 ms that no schedule beats (estimated); +0.0 % over the 150.0 ms that its plan predicted (estimated).
-            76.7 % of H2D copy time is hidden under compute, 85.00 ms are exposed; compute stalls for 15.9 % of the makespan: 60.00 ms in the cold start, 25.00 ms later.
-            Peak VRAM is 3.7 GiB (slab + reserve) of a budget of 4.2 GiB: 476.8 MiB headroom.
-            Compute could bind (busy 450.0 ms, H2D 365.0 ms) but stalls 25.00 ms after the cold start. Most of it is “copy longer than compute”: keep more of this block resident, or quantise it.
-        "#]].assert_eq(&verdict(&fixture::small()));
-    }
-
-    #[test]
-    fn the_verdict_says_when_the_link_binds_and_the_budget_breaks() {
-        let mut profile = fixture::large();
-        profile.header.budget = Bytes::new(1 << 30);
-        profile.header.complete = false;
-        expect_test::expect![[r#"
-            The run was cut short: figures cover what ran.
-            A steady pass of transformer takes 773.3 ms (simulated).
-            97.8 % of H2D copy time is hidden under compute, 461.5 ms are exposed; compute stalls for 2.1 % of the makespan: 333.0 ms in the cold start, 128.5 ms later.
-            Peak VRAM is 6.5 GiB (slab + reserve), over the budget of 1.0 GiB by 5.5 GiB.
-            Compute binds: it is busy 21.51 s and stalls 128.5 ms after the cold start; more VRAM would not make a steady pass noticeably faster.
-        "#]].assert_eq(&verdict(&profile));
-    }
-
     #[test]
     fn the_window_shown_first_is_a_steady_pass() {
         let profile = fixture::small();
         let (name, window) = View::of(&profile).steady_window();
-        assert_eq!((name.as_str(), window.length()), ("pass 2", 150_000_000));
+        assert_eq!((name.as_str(), window.length()), ("pass 1", 175_000_000));
+    }
+
+    #[test]
+    fn a_run_that_copies_only_at_first_opens_there() {
+        let mut profile = fixture::small();
+        profile.spans.retain(|span| span.lane == Lane::Compute || span.pass == 0);
+        assert_eq!(View::of(&profile).steady_window().0, "pass 0");
     }
 
     #[test]
@@ -289,7 +294,11 @@ mod tests {
         check(1_013, 1_000, "+1.3 %");
         check(987, 1_000, "\u{2212}1.3 %");
         check(10_006, 10_000, "+0.1 %");
-        check(5, 5, "+0.0 %");
+        check(5, 5, "0.0 %");
+        check(10_005, 10_000, "0.0 %");
+        check(3_000, 1_000, "+200.0 %");
+        check(3_400, 1_000, "3.4 times");
+        check(u64::MAX, 1, "18446744073709551615.0 times");
         check(5, 0, "n/a");
         assert_eq!(
             (ms(Nanos::new(1_234_567)), mib(Bytes::new(3 << 19))),

@@ -1,9 +1,9 @@
 //! Turns a profile into the JSON that the page's script draws from. Every number the script shows is in it.
 //!
 //! ```text
-//! {"lanes": ["compute", …], "components": [{"name", "blocks"}],
-//!  "spans": [[lane, start, duration, component, block, pass, bytes, count, wait lane or -1], …],
-//!  "stalls": [[start, duration, component, block, pass, cause, count], …], "causes": [name, …],
+//! {"lanes": ["compute", …], "components": [{"name", "blocks", "labels": [[label, index, shade], …]}],
+//!  "spans": [[lane, start, duration, component, block, pass, bytes, count, wait lane or -1, busy], …],
+//!  "stalls": [[start, duration, component, block, pass, cause, count, busy], …], "causes": [name, …],
 //!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
 //!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged", "origin"}
 //! ```
@@ -14,7 +14,8 @@
 use serde_json::json;
 
 use crate::lane::Lane;
-use crate::profile::Cause;
+use crate::profile::{Cause, ComponentHeader};
+use crate::report::lists::Lists;
 use crate::report::slices::{Slice, envelope, merged_away, slices, stall_slices};
 use crate::report::view::View;
 use crate::units::Nanos;
@@ -44,7 +45,7 @@ pub(super) fn data(view: &View<'_>) -> String {
     json!({
         "lanes": spans.iter().map(|(lane, _)| lane.name()).collect::<Vec<_>>(),
         "components": components
-            .map(|one| json!({"name": one.name, "blocks": one.blocks}))
+            .map(|one| json!({"name": one.name, "blocks": one.blocks, "labels": labels(one)}))
             .collect::<Vec<_>>(),
         "spans": rows.collect::<Vec<_>>(),
         "stalls": stalls(view, column),
@@ -77,6 +78,18 @@ fn bounded(view: &View<'_>) -> (Vec<(Lane, Vec<Slice>)>, Nanos) {
     }
 }
 
+/// What is written on the marks of each block, and their shade.
+fn labels(component: &ComponentHeader) -> Vec<(String, String, usize)> {
+    let lists = Lists::of(component);
+    let blocks = (0u32..).take(component.blocks.len());
+    blocks
+        .map(|block| {
+            let (label, index) = lists.label(block);
+            (label, index.to_owned(), lists.shade(block))
+        })
+        .collect()
+}
+
 fn row(view: &View<'_>, lane: Lane, slice: &Slice) -> serde_json::Value {
     let span = &view.profile.spans[slice.span];
     let on = view.summary.lanes.iter().position(|one| one.lane == lane);
@@ -91,7 +104,8 @@ fn row(view: &View<'_>, lane: Lane, slice: &Slice) -> serde_json::Value {
         span.pass,
         span.bytes.get(),
         slice.count,
-        wait
+        wait,
+        slice.busy.get()
     ])
 }
 
@@ -99,10 +113,11 @@ fn stalls(view: &View<'_>, column: Nanos) -> Vec<serde_json::Value> {
     let cause = |wanted: Cause| Cause::ALL.iter().position(|cause| *cause == wanted);
     let merged = stall_slices(&view.stalls, view.whole, column).into_iter();
     merged
-        .map(|(one, end, count)| {
-            let (start, length) = (one.needed_at, end.saturating_sub(one.needed_at));
-            let at = (start.get(), length.get());
-            json!([at.0, at.1, one.component, one.block, one.pass, cause(one.cause), count])
+        .map(|slice| {
+            let (one, busy) = (slice.stall, slice.busy.get());
+            let at = (one.needed_at.get(), slice.end.saturating_sub(one.needed_at).get());
+            let cause = cause(one.cause);
+            json!([at.0, at.1, one.component, one.block, one.pass, cause, slice.count, busy])
         })
         .collect()
 }

@@ -11,7 +11,11 @@ pub(super) fn escape(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
             // Control characters are not allowed in a document; bidirectional overrides could reorder what is read.
-            '\u{0}'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}' | '\u{202a}'..='\u{202e}' => {
+            '\u{0}'..='\u{8}'
+            | '\u{b}'..='\u{1f}'
+            | '\u{7f}'..='\u{9f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
                 escaped.push('\u{fffd}');
             }
             c => escaped.push(c),
@@ -71,6 +75,17 @@ pub(super) fn table(
     columns: &[Column],
     rows: &[Vec<Cell>],
 ) -> String {
+    table_with_rest(caption, sortable, columns, rows, None)
+}
+
+/// [`table`], with a last row for what is left out; it stays last however the others are sorted.
+pub(super) fn table_with_rest(
+    caption: &str,
+    sortable: bool,
+    columns: &[Column],
+    rows: &[Vec<Cell>],
+    rest: Option<&[Cell]>,
+) -> String {
     let class = if sortable { " class=\"sortable\"" } else { "" };
     let tall = match rows.len() {
         TALL.. => {
@@ -88,20 +103,28 @@ pub(super) fn table(
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
-        out.push_str("<tr>");
-        for (Column(_, kind), cell) in columns.iter().zip(row) {
-            let key = cell.key.map_or(String::new(), |key| format!(" data-k=\"{key}\""));
-            let text = escape(&cell.text);
-            out.push_str(&match kind {
-                Kind::Head => format!("<th scope=\"row\"{key}>{text}</th>"),
-                Kind::Text => format!("<td{key}>{text}</td>"),
-                Kind::Number => format!("<td class=\"n\"{key}>{text}</td>"),
-            });
-        }
-        out.push_str("</tr>\n");
+        out.push_str(&table_row(columns, row));
     }
-    out.push_str("</tbody></table></div>\n");
+    out.push_str("</tbody>");
+    if let Some(rest) = rest {
+        out.push_str(&format!("<tfoot>\n{}</tfoot>", table_row(columns, rest)));
+    }
+    out.push_str("</table></div>\n");
     out
+}
+
+fn table_row(columns: &[Column], row: &[Cell]) -> String {
+    let mut out = String::from("<tr>");
+    for (Column(_, kind), cell) in columns.iter().zip(row) {
+        let key = cell.key.map_or(String::new(), |key| format!(" data-k=\"{key}\""));
+        let text = escape(&cell.text);
+        out.push_str(&match kind {
+            Kind::Head => format!("<th scope=\"row\"{key}>{text}</th>"),
+            Kind::Text => format!("<td{key}>{text}</td>"),
+            Kind::Number => format!("<td class=\"n\"{key}>{text}</td>"),
+        });
+    }
+    out + "</tr>\n"
 }
 
 /// A section with a heading that can be linked to.

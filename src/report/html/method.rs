@@ -48,6 +48,8 @@ const FORMULAS: &str = "<ul>
 <li>cold start = stalls in the first pass of each component; steady = all later ones.</li>
 <li>pass time = last compute end of a pass − last compute end of the one before; the steady pass is the lower \
     median of the passes after the first.</li>
+<li>bound = the largest pass time known that no schedule of whole-block uses beats: one that holds all of a block \
+    while it computes and keeps everything outside the block lists resident. Estimated by the plan.</li>
 <li>error = time ÷ predicted time − 1.</li>
 <li>peak VRAM = reserve + slab: one allocation, made before the first pass; headroom = budget − peak. The \
     reserve is given, not observed.</li>

@@ -8,6 +8,7 @@ mod compare;
 mod data;
 mod markup;
 mod method;
+mod sweep;
 mod tables;
 mod timeline;
 
@@ -15,7 +16,10 @@ use markup::{escape, json_in_script, paragraph, section};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
+use super::lists::Lists;
+use super::slices::merged_note;
 use super::view::View;
+use crate::profile::ComponentSummary;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -47,7 +51,7 @@ pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     out.push_str(&tables::lanes(view));
     out.push_str(&compare::runs(views));
     out.push_str(&compare::policies(view, extras));
-    out.push_str(&compare::sweep(view, extras));
+    out.push_str(&sweep::sweep(view, extras));
     out.push_str(&plan(extras));
     out.push_str(&method::method(view));
     out.push_str("</main>\n");
@@ -78,14 +82,27 @@ fn top(view: &View<'_>, extras: &Extras, title: &str) -> String {
     out
 }
 
+/// Components with a tile of their own at most.
+const MOST_TILES: usize = 6;
+
 /// The key figures, each with its unit, base and origin.
 fn tiles(view: &View<'_>) -> String {
     let summary = &view.summary;
-    let steady = summary.components.get(view.main());
     let origin = summary.origin.to_string();
     let given = "reserve + slab";
-    let tiles = [
-        ("steady pass", steady.map_or("n/a".into(), |one| one.steady.human()), origin.clone()),
+    let several = summary.components.len() > 1;
+    let pass = |component: &ComponentSummary| {
+        let of = if several { format!(" of {}", component.name) } else { String::new() };
+        let (what, time) = match (component.whole, component.passes.first()) {
+            (_, None) => ("steady pass", "none ran".to_owned()),
+            (0, _) => ("steady pass", "n/a".to_owned()),
+            (1, Some(first)) => ("first pass", first.human()),
+            _ => ("steady pass", component.steady.human()),
+        };
+        (format!("{what}{of}"), time, origin.clone())
+    };
+    let mut tiles: Vec<_> = summary.components.iter().take(MOST_TILES).map(pass).collect();
+    let rest = [
         ("makespan", summary.makespan.human(), origin.clone()),
         ("H2D hidden", summary.overlap_fraction.percent(), format!("of H2D busy, {origin}")),
         (
@@ -97,11 +114,12 @@ fn tiles(view: &View<'_>) -> String {
         ("peak VRAM", summary.peak.human(), given.to_owned()),
         ("headroom", summary.headroom.human(), "budget \u{2212} peak".to_owned()),
     ];
+    tiles.extend(rest.map(|(name, value, note)| (name.to_owned(), value, note)));
     let mut out = String::from("<dl class=\"tiles\">\n");
     for (name, value, note) in tiles {
         out.push_str(&format!(
             "<div><dt>{}</dt><dd>{}</dd><dd class=\"base\">{}</dd></div>\n",
-            escape(name),
+            escape(&name),
             escape(&value),
             escape(&note)
         ));
@@ -114,12 +132,14 @@ fn run_section(view: &View<'_>) -> String {
     let (name, window) = view.steady_window();
     let (lanes, merged) = timeline::lanes(view, &name, window);
     let mut body = String::from(CONTROLS);
+    let merged = merged_note(merged);
     body.push_str(&format!(
-        "<p class=\"note\" id=\"shown\">Shown: {}, {} of {} ({}); {merged} spans merged into neighbours.</p>\n",
+        "<p class=\"note\" id=\"shown\">Shown: {}, {} of {} ({}), from {}{merged}.</p>\n",
         escape(&name),
-        crate::units::Nanos::new(window.length()).human(),
+        window.end.saturating_sub(window.start).human(),
         view.summary.makespan.human(),
-        view.summary.origin
+        view.summary.origin,
+        window.start.human(),
     ));
     body.push_str("<div class=\"scroll\" id=\"charts\">\n");
     body.push_str(&lanes);
@@ -129,6 +149,7 @@ fn run_section(view: &View<'_>) -> String {
     body.push_str("</div>\n");
     body.push_str("<output id=\"detail\" class=\"detail\" aria-live=\"polite\" hidden></output>\n");
     body.push_str(&legend(view));
+    body.push_str(&lists(view));
     body.push_str(&paragraph("note", BEHIND));
     section("timeline", "Timeline", &body)
 }
@@ -147,6 +168,44 @@ fn legend(view: &View<'_>) -> String {
         ));
     }
     out.push_str("</ul>\n");
+    out
+}
+
+/// Block lists of the legend at most, per component.
+const MOST_LISTS: usize = 12;
+
+/// What the labels in the timeline stand for, in order of use.
+fn lists(view: &View<'_>) -> String {
+    let mut out = String::new();
+    let components = &view.profile.header.components;
+    for component in components.iter().take(MOST_TILES) {
+        let lists = Lists::of(component).lists;
+        let of =
+            if components.len() > 1 { format!(" of {}", component.name) } else { String::new() };
+        out.push_str(&format!(
+            "<ul class=\"legend\"><li>Block lists{} in order of use:</li>",
+            escape(&of)
+        ));
+        for list in lists.iter().take(MOST_LISTS) {
+            let shade = list.shade;
+            let what = match list.count {
+                1 if list.name == list.short => list.name.clone(),
+                1 => format!("{} = {}", list.short, list.name),
+                count => format!("{} = {} ({count} blocks)", list.short, list.name),
+            };
+            let what =
+                if list.name == "root" { "root: outside the lists".to_owned() } else { what };
+            out.push_str(&format!(
+                "<li><svg width=\"40\" height=\"12\" aria-hidden=\"true\"><rect class=\"compute l{shade}\" width=\"20\" \
+                 height=\"12\"/><rect class=\"h2d l{shade}\" x=\"20\" width=\"20\" height=\"12\"/></svg> {}</li>",
+                escape(&what)
+            ));
+        }
+        if let Some(more) = lists.len().checked_sub(MOST_LISTS).filter(|more| *more > 0) {
+            out.push_str(&format!("<li>and {more} more</li>"));
+        }
+        out.push_str("</ul>\n");
+    }
     out
 }
 
@@ -179,6 +238,12 @@ const CONTROLS: &str = "<div class=\"controls\" id=\"controls\" hidden>\n\
 const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\
     <pattern id=\"p-h2d\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-h2d\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-h2d-1\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-h2d l1\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-h2d-3\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-h2d l3\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
+    <pattern id=\"p-h2d-2\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+    <rect width=\"6\" height=\"6\" class=\"f-h2d l2\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-d2h\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-d2h\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-stall\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\">\

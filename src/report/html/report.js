@@ -4,31 +4,49 @@
   const byId = (id) => document.getElementById(id);
   const d = JSON.parse(byId("data").textContent);
   const GUTTER = 76, ROW = 34, PITCH = 42, MEMORY = 150, RIGHT = 12;
-  const SPAN = { lane: 0, start: 1, length: 2, component: 3, block: 4, pass: 5, bytes: 6, count: 7, wait: 8 };
+  const SPAN = { lane: 0, start: 1, length: 2, component: 3, block: 4, pass: 5, bytes: 6, count: 7, wait: 8, busy: 9, until: 10 };
   const LANES = ["compute", "h2d", "d2h", "disk", "host"];
   const SVG = "http://www.w3.org/2000/svg";
   document.documentElement.classList.add("js");
 
-  // --- numbers as text, as the Rust side rounds them
+  // --- numbers as text, rounded as the Rust side rounds them: to the nearest, halves up, in whole numbers throughout
   const UNITS = [[1e9, "s"], [1e6, "ms"], [1e3, "us"], [1, "ns"]];
+  const rounded = (value, unit, decimals) => {
+    const scaled = (value * 10n ** BigInt(decimals) * 2n + unit) / (2n * unit);
+    const digits = scaled.toString().padStart(decimals + 1, "0");
+    return decimals ? `${digits.slice(0, -decimals)}.${digits.slice(-decimals)}` : digits;
+  };
   const time = (ns) => {
-    const [scale, name] = UNITS.find(([scale]) => ns >= scale) || UNITS[3];
-    if (scale === 1) return `${ns} ns`;
-    const thousandths = Math.round(ns * 1000 / scale), whole = Math.floor(thousandths / 1000);
-    const rest = String(thousandths % 1000).padStart(3, "0");
-    return `${whole}.${rest.slice(0, whole < 10 ? 3 : whole < 100 ? 2 : 1)} ${name}`;
+    if (ns < 1000) return `${ns} ns`;
+    const value = BigInt(ns);
+    // A value that rounds to 1000 of a unit is 1 of the next.
+    for (const [unit, name] of [[1000n, "us"], [1000000n, "ms"], [1000000000n, "s"]]) {
+      for (const [below, decimals] of [[10, 3], [100, 2], [1000, 1]]) {
+        const text = rounded(value, unit, decimals);
+        if (Number(text) < below || (name === "s" && decimals === 1)) return `${text} ${name}`;
+      }
+    }
+    return "";
   };
   const size = (bytes) => {
-    const units = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]];
+    const units = [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]];
     const [scale, name] = units.find(([scale]) => bytes >= scale) || [1, "B"];
-    return scale === 1 ? `${bytes} B` : `${(bytes / scale).toFixed(1)} ${name}`;
+    return scale === 1 ? `${bytes} B` : `${rounded(BigInt(bytes), BigInt(scale), 1)} ${name}`;
+  };
+  const rate = (bytes, ns) => {
+    const value = BigInt(bytes) * 1000000000n / BigInt(Math.max(ns, 1));
+    const [scale, name] = [[10n ** 12n, "T"], [10n ** 9n, "G"], [10n ** 6n, "M"], [1000n, "k"]].find(([scale]) => value >= scale) || [1n, ""];
+    return `${rounded(value, scale, 1)} ${name}B/s`;
   };
   const blockName = (component, block) => {
     const one = d.components[component];
     const local = one && one.blocks[block] !== undefined ? one.blocks[block] : "?";
     return d.components.length > 1 && one ? `${one.name}.${local}` : local;
   };
-  const short = (name) => name.slice(name.lastIndexOf(".") + 1);
+  const labelOf = (span) => {
+    const one = d.components[span[SPAN.component]];
+    return (one && one.labels[span[SPAN.block]]) || ["", "", 0];
+  };
 
   // --- drawing
   const node = (parent, name, attributes, text) => {
@@ -39,7 +57,11 @@
     return made;
   };
   const gantt = byId("gantt"), vram = byId("vram"), mini = byId("minimap"), brush = byId("brush");
+  const STALLS = d.lanes.length;
   const perLane = d.lanes.map((_, lane) => d.spans.filter((span) => span[SPAN.lane] === lane));
+  // The row of stalls is a lane like the others; where a span has what it waited for, a stall has its cause.
+  perLane.push(d.stalls.map(([start, length, component, block, pass, cause, count, busy]) =>
+    [STALLS, start, length, component, block, pass, 0, count, cause, busy]));
   let shown = { start: d.shown[0], end: d.shown[1] };
   let selected = null;
   let links = new Map();
@@ -75,11 +97,15 @@
 
   function describe(span) {
     const name = blockName(span[SPAN.component], span[SPAN.block]);
+    if (span[SPAN.lane] === STALLS) {
+      return `${span[SPAN.count] > 1 ? `${span[SPAN.count]} stalls from` : "stall:"} ${name}, pass ${span[SPAN.pass]}; `
+        + `needed at ${time(span[SPAN.start])}, ${time(span[SPAN.busy])} late; ${d.causes[span[SPAN.wait]]}`;
+    }
     const many = span[SPAN.count] > 1 ? `${span[SPAN.count]} spans from ` : "";
     const parts = [`${d.lanes[span[SPAN.lane]]}: ${many}${name}, pass ${span[SPAN.pass]}`,
       `from ${time(span[SPAN.start])} for ${time(span[SPAN.length])}`];
     if (span[SPAN.bytes] && span[SPAN.count] === 1) {
-      parts.push(`${size(span[SPAN.bytes])} at ${(span[SPAN.bytes] / Math.max(span[SPAN.length], 1)).toFixed(1)} GB/s`);
+      parts.push(`${size(span[SPAN.bytes])} at ${rate(span[SPAN.bytes], span[SPAN.length])}`);
     }
     if (span[SPAN.wait] >= 0) parts.push(`waited for ${LANES[span[SPAN.wait]]}`);
     return parts.join("; ");
@@ -94,43 +120,56 @@
     for (const mark of links.get(use) || []) mark.classList.add("linked");
   }
 
-  function drawMark(plot, y, from, until, css, text, x) {
-    const left = x(from), wide = Math.max(1, x(until) - left);
-    const mark = node(plot, "rect", { class: wide < 4 ? `${css} thin` : css, x: left.toFixed(1), y, width: wide.toFixed(1), height: ROW });
-    if (text && wide > 6.5 * text.length + 4) {
-      node(plot, "text", { class: `on-${css}`, x: (left + wide / 2).toFixed(1), y: y + ROW / 2 + 4, "text-anchor": "middle" }, text);
+  function drawMark(plot, row, span, css, x) {
+    const left = x(span[SPAN.start]), wide = Math.max(1, x(span[SPAN.start] + span[SPAN.length]) - left);
+    const [label, index, shade] = labelOf(span);
+    // Several spans in one mark must not look busier than they are.
+    const share = span[SPAN.count] > 1 ? Math.min(1, span[SPAN.busy] / Math.max(1, span[SPAN.until] - span[SPAN.start])) : 1;
+    const tall = Math.max(1, Math.round(ROW * share));
+    const shaded = css === "stall" ? css : `${css} l${shade}`;
+    const mark = node(plot, "rect", { class: wide < 4 ? `${shaded} thin` : shaded, x: left.toFixed(1),
+      y: row * PITCH + ROW - tall, width: wide.toFixed(1), height: tall });
+    const text = span[SPAN.count] > 1 || css === "stall" ? undefined
+      : [label, index].find((one) => one && wide > 6.5 * one.length + 4);
+    if (text) {
+      node(plot, "text", { class: `on-${css}`, x: (left + wide / 2).toFixed(1), y: row * PITCH + ROW / 2 + 4, "text-anchor": "middle" }, text);
     }
     return mark;
   }
 
-  function drawLane(plot, lane, wide) {
-    const x = scale(wide), column = (shown.end - shown.start) / wide;
-    let merged = 0, open = null;
-    const flush = () => {
-      if (!open) return;
-      const text = open[SPAN.count] > 1 ? "" : short(blockName(open[SPAN.component], open[SPAN.block]));
-      const span = open;
-      const mark = drawMark(plot, lane * PITCH, span[SPAN.start], span[SPAN.start] + span[SPAN.length], d.lanes[lane], text, x);
-      mark.addEventListener("pointerenter", () => tell(describe(span), useOf(span)));
-      links.set(useOf(span), (links.get(useOf(span)) || []).concat(mark));
-    };
+  // The marks of a lane: spans that start less than a column apart are one, which lasts until the next begins.
+  function marksOf(lane, column) {
+    const out = [];
     for (const span of perLane[lane]) {
       const end = span[SPAN.start] + span[SPAN.length];
       if (end <= shown.start) continue;
       if (span[SPAN.start] >= shown.end) break;
-      if (open && span[SPAN.start] < open[SPAN.start] + column) {
-        open = open.slice();
-        open[SPAN.length] = Math.max(end, open[SPAN.start] + open[SPAN.length]) - open[SPAN.start];
-        open[SPAN.count] += span[SPAN.count];
-        merged += span[SPAN.count];
+      const last = out[out.length - 1];
+      if (last && span[SPAN.start] < last[SPAN.start] + column) {
+        last[SPAN.length] = Math.max(end, last[SPAN.start] + last[SPAN.length]) - last[SPAN.start];
+        last[SPAN.count] += span[SPAN.count];
+        last[SPAN.busy] += span[SPAN.busy];
       } else {
-        flush();
-        open = span;
-        merged += span[SPAN.count] - 1;
+        out.push(span.slice());
       }
     }
-    flush();
-    return merged;
+    out.forEach((mark, index) => {
+      const end = Math.min(mark[SPAN.start] + mark[SPAN.length], shown.end);
+      mark[SPAN.until] = index + 1 < out.length ? Math.max(end, out[index + 1][SPAN.start]) : end;
+    });
+    return out;
+  }
+
+  function drawLane(plot, lane, wide) {
+    const x = scale(wide), column = (shown.end - shown.start) / wide;
+    let merged = 0;
+    for (const span of marksOf(lane, column)) {
+      merged += span[SPAN.count] - 1;
+      const mark = drawMark(plot, lane, span, d.lanes[lane] || "stall", x);
+      mark.addEventListener("pointerenter", () => tell(describe(span), useOf(span)));
+      links.set(useOf(span), (links.get(useOf(span)) || []).concat(mark));
+    }
+    return lane === STALLS ? 0 : merged;
   }
 
   function drawGantt() {
@@ -140,18 +179,14 @@
     let merged = 0;
     [...d.lanes, "stalls"].forEach((name, row) =>
       node(plot, "text", { class: "lane", x: GUTTER - 8, y: row * PITCH + ROW / 2 + 5, "text-anchor": "end" }, name));
-    d.lanes.forEach((_, lane) => { merged += drawLane(plot, lane, wide); });
-    const x = scale(wide);
-    for (const [start, length, component, block, pass, cause, count] of d.stalls) {
-      if (start + length <= shown.start || start >= shown.end) continue;
-      const mark = drawMark(plot, (rows - 1) * PITCH, start, start + length, "stall", "", x);
-      mark.addEventListener("pointerenter", () => tell(
-        `${count > 1 ? `${count} stalls from` : "stall:"} ${blockName(component, block)}, pass ${pass}; needed at ${time(start)}, ${time(length)} late; ${d.causes[cause]}`,
-        `${component}.${block}.${pass}`));
-    }
+    perLane.forEach((_, lane) => { merged += drawLane(plot, lane, wide); });
     axis(plot, rows * PITCH, wide);
-    byId("shown").textContent = `Shown: ${time(shown.end - shown.start)} of ${time(d.end - d.start)} (${d.origin}), from ${time(shown.start)}; `
-      + `${merged} spans merged into neighbours.`;
+    const pass = d.passes.find(([, start, end]) => start === shown.start && end === shown.end);
+    const all = shown.start === d.start && shown.end === d.end;
+    byId("shown").textContent = `Shown: ${pass ? pass[0] : all ? "the whole run" : "a part of the run"}, `
+      + `${time(shown.end - shown.start)} of ${time(d.end - d.start)} (${d.origin}), from ${time(shown.start)}`
+      + (merged > 1 ? `; ${merged} spans merged into neighbours, marks as high as the lane is busy.`
+        : merged ? "; 1 span merged into its neighbour." : ".");
   }
 
   function drawMemory() {
@@ -161,7 +196,7 @@
     const every = 2 ** Math.ceil(Math.log2(top / 5)), unit = top >= 2 ** 30 ? [2 ** 30, "GiB"] : [2 ** 20, "MiB"];
     for (let at = 0; at <= top; at += every) {
       node(plot, "path", { class: "grid", d: `M${GUTTER} ${y(at)}h${wide}` });
-      node(plot, "text", { class: "tick", x: GUTTER - 8, y: y(at) + 4, "text-anchor": "end" }, `${at / unit[0]} ${unit[1]}`);
+      node(plot, "text", { class: "tick", x: GUTTER - 8, y: y(at) + 4, "text-anchor": "end" }, `${Math.floor(at * 1000 / unit[0]) / 1000} ${unit[1]}`);
     }
     let path = `M${GUTTER} ${y(d.reserve)}`, column = -1, high = 0;
     const until = d.vram.findIndex((sample) => sample[0] >= shown.end);

@@ -1,6 +1,6 @@
 //! Turns the figures of a run into the page's tables: ledger, stalls, passes, lanes.
 
-use super::markup::{Cell, Column, Kind, escape, paragraph, section, table};
+use super::markup::{Cell, Column, Kind, escape, paragraph, section, table, table_with_rest};
 use crate::profile::{ComponentSummary, best_rate, by_cause, rate};
 use crate::report::view::{View, mib, ms, signed_percent};
 use crate::units::{Fraction, Nanos};
@@ -68,7 +68,7 @@ pub(super) fn stalls(view: &View<'_>) -> String {
                 Cell::number(count.to_string(), count),
                 Cell::number(ms(time), time.get()),
                 Cell::number(share(time), time.get()),
-                Cell::text(cause.advice()),
+                Cell::text(view.advice(cause)),
             ]
         })
         .collect();
@@ -125,7 +125,18 @@ fn stalls_per_block(view: &View<'_>, share: &dyn Fn(Nanos) -> String) -> String 
         best.human(),
         view.summary.origin
     );
-    table(&caption, true, &columns, &rows) + &left_out(view.blocks.len(), "blocks")
+    let rest = view.blocks.get(MOST_ROWS..).filter(|rest| !rest.is_empty()).map(|rest| {
+        let time: Nanos = rest.iter().map(|one| one.total).sum();
+        let uses: u64 = rest.iter().map(|one| one.count).sum();
+        let many = if rest.len() == 1 { "block" } else { "blocks" };
+        vec![
+            Cell::text(format!("and {} more {many}", rest.len())),
+            Cell::number(uses.to_string(), uses),
+            Cell::number(ms(time), time.get()),
+            Cell::number(share(time), time.get()),
+        ]
+    });
+    table_with_rest(&caption, true, &columns, &rows, rest.as_deref())
 }
 
 fn left_out(count: usize, what: &str) -> String {
@@ -142,10 +153,16 @@ pub(super) fn passes(view: &View<'_>) -> String {
     for (component, header) in components {
         let prediction = header.prediction.as_ref();
         for (first, last, time) in runs_of_equal(component) {
+            let cut = component.whole < component.passes.len() as u64
+                && last + 1 == component.passes.len();
             let predicted =
                 prediction.map(|one| if first == 0 { one.first_pass } else { one.pass });
-            let named =
-                if first == last { first.to_string() } else { format!("{first}\u{2013}{last}") };
+            let predicted = predicted.filter(|_| !cut);
+            let named = match first == last {
+                true if cut => format!("{first}, cut short"),
+                true => first.to_string(),
+                false => format!("{first}\u{2013}{last}"),
+            };
             rows.push(vec![
                 Cell::text(component.name.clone()),
                 Cell::number(named, first as u64),
@@ -217,6 +234,22 @@ pub(super) fn lanes(view: &View<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::{BlockStalls, fixture};
+
+    #[test]
+    fn blocks_beyond_the_last_row_are_summed_in_one() {
+        let profile = fixture::small();
+        let mut view = View::of(&profile);
+        let one: BlockStalls = view.blocks[0].clone();
+        view.blocks = vec![one; MOST_ROWS];
+        assert!(!stalls(&view).contains("more block"));
+        view.blocks.extend(View::of(&profile).blocks);
+        let total: Nanos = view.blocks[MOST_ROWS..].iter().map(|one| one.total).sum();
+        let more = view.blocks.len() - MOST_ROWS;
+        let page = stalls(&view);
+        assert!(page.contains(&format!("<th scope=\"row\">and {more} more blocks</th>")), "{page}");
+        assert!(page.contains(&format!(">{}</td>", ms(total))));
+    }
 
     #[test]
     fn passes_of_equal_time_share_a_row_but_the_first_stands_alone() {
@@ -225,6 +258,7 @@ mod tests {
             name: "a".into(),
             passes: times.to_vec(),
             steady: Nanos::new(9),
+            whole: 5,
             start: Nanos::ZERO,
         };
         let runs: Vec<_> = runs_of_equal(&component).iter().map(|run| (run.0, run.1)).collect();

@@ -10,6 +10,7 @@
 
 use super::markup::escape;
 use crate::report::axis::{bytes_ticks, time_ticks};
+use crate::report::lists::Lists;
 use crate::report::slices::{Window, envelope, merged_away, slices, stall_slices};
 use crate::report::view::View;
 use crate::units::{Bytes, Nanos};
@@ -34,6 +35,7 @@ pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64
     );
     let column = window.column(u64::from(PLOT));
     let mut merged = 0;
+    let lists: Vec<Lists> = view.profile.header.components.iter().map(Lists::of).collect();
     for (row, lane) in (0u32..).zip(&view.summary.lanes) {
         let y = row * PITCH;
         out.push_str(&row_name(y, lane.lane.name()));
@@ -46,18 +48,30 @@ pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64
                 1 => format!("{block}, pass {}", span.pass),
                 count => format!("{count} spans from {block}, pass {}", span.pass),
             };
-            let text = if slice.count == 1 { short(&block) } else { "" };
+            let lists = lists.get(span.component as usize);
+            let shade = lists.map_or(0, |lists| lists.shade(span.block));
+            let texts = match lists {
+                Some(lists) if slice.count == 1 => lists.label(span.block),
+                _ => (String::new(), ""),
+            };
+            let class = (lane.lane.name(), format!("{} l{shade}", lane.lane.name()));
             let at = (slice.start, slice.end);
-            out.push_str(&mark(window, y, at, lane.lane.name(), &label, text));
+            let up = (y, slice.fill(ROW));
+            out.push_str(&mark(window, up, at, (class.0, &class.1), &label, (&texts.0, texts.1)));
         }
     }
     let y = (rows - 1) * PITCH;
     out.push_str(&row_name(y, "stalls"));
-    for (stall, end, count) in stall_slices(&view.stalls, window, column) {
+    for slice in stall_slices(&view.stalls, window, column) {
+        let stall = slice.stall;
         let block = view.block_name(stall.component, stall.block);
         let what = format!("{block}, pass {}, {}", stall.pass, stall.cause.name());
-        let label = if count == 1 { what } else { format!("{count} stalls from {what}") };
-        out.push_str(&mark(window, y, (stall.needed_at, end), "stall", &label, ""));
+        let label = match slice.count {
+            1 => what,
+            count => format!("{count} stalls from {what}"),
+        };
+        let (at, up) = ((stall.needed_at, slice.end), (y, slice.fill(ROW)));
+        out.push_str(&mark(window, up, at, ("stall", "stall"), &label, ("", "")));
     }
     out.push_str(&time_axis(window, rows * PITCH));
     out.push_str("</g></svg>\n");
@@ -77,36 +91,37 @@ fn row_name(y: u32, name: &str) -> String {
     )
 }
 
-/// One rectangle, at least one unit wide, with its text where that fits.
+/// One rectangle, at least one unit wide, that stands on its row's floor, with the first of its texts that fits.
+/// `up` is the row's top and how much of the row it fills, `class` that of its text and its own.
 fn mark(
     window: Window,
-    y: u32,
+    up: (u32, u32),
     at: (Nanos, Nanos),
-    class: &str,
+    class: (&str, &str),
     label: &str,
-    text: &str,
+    texts: (&str, &str),
 ) -> String {
     let x = GUTTER + window.place(at.0, PLOT);
     let width = (GUTTER + window.place_end(at.1, PLOT)).saturating_sub(x).max(1);
     let thin = if width < 4 { " thin" } else { "" };
     let time = at.1.saturating_sub(at.0).human();
     let mut out = format!(
-        "<rect class=\"{class}{thin}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{ROW}\"><title>{}, {time}</title></rect>",
+        "<rect class=\"{}{thin}\" x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"{}\"><title>{}, {time}</title></rect>",
+        class.1,
+        up.0 + ROW - up.1,
+        up.1,
         escape(label)
     );
-    if !text.is_empty() && width as usize > 13 * text.len() / 2 + 4 {
-        let (x, y) = (x + width / 2, y + ROW / 2 + 4);
-        let text = escape(text);
+    let fits = |text: &&str| !text.is_empty() && width as usize > 13 * text.chars().count() / 2 + 4;
+    if let Some(text) = [texts.0, texts.1].into_iter().find(fits) {
+        let (x, y) = (x + width / 2, up.0 + ROW / 2 + 4);
         out.push_str(&format!(
-            "<text class=\"on-{class}\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{text}</text>"
+            "<text class=\"on-{}\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{}</text>",
+            class.0,
+            escape(text)
         ));
     }
     out
-}
-
-/// The last part of a block's name: `7` of `single_transformer_blocks.7`.
-fn short(block: &str) -> &str {
-    block.rsplit('.').next().unwrap_or(block)
 }
 
 fn time_axis(window: Window, y: u32) -> String {
@@ -190,21 +205,22 @@ pub(super) fn minimap(view: &View<'_>, shown: Window) -> String {
         "<svg id=\"minimap\" class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"mini-t\">\
          <title id=\"mini-t\">The whole run with the shown window marked</title>"
     );
-    let mut bar = |y: u32, start: Nanos, end: Nanos, class: &str| {
+    let mut bar = |y: u32, start: Nanos, end: Nanos, fill: u32, class: &str| {
         let x = GUTTER + view.whole.place(start, PLOT);
         let width = (GUTTER + view.whole.place_end(end, PLOT)).saturating_sub(x).max(1);
         out.push_str(&format!(
-            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"7\"/>"
+            "<rect class=\"{class}\" x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"{fill}\"/>",
+            y + 7 - fill
         ));
     };
     let column = view.whole.column(u64::from(PLOT));
     for (row, lane) in (0u32..).zip(&view.summary.lanes) {
         for slice in slices(view.profile, lane.lane, view.whole, column) {
-            bar(row * 9 + 2, slice.start, slice.end, lane.lane.name());
+            bar(row * 9 + 2, slice.start, slice.end, slice.fill(7), lane.lane.name());
         }
     }
-    for (stall, end, _) in stall_slices(&view.stalls, view.whole, column) {
-        bar((rows - 1) * 9 + 2, stall.needed_at, end, "stall");
+    for slice in stall_slices(&view.stalls, view.whole, column) {
+        bar((rows - 1) * 9 + 2, slice.stall.needed_at, slice.end, slice.fill(7), "stall");
     }
     let x = GUTTER + view.whole.place(shown.start, PLOT);
     let width = (GUTTER + view.whole.place(shown.end, PLOT)).saturating_sub(x).max(2);

@@ -5,7 +5,7 @@ use plotters::prelude::RGBColor;
 use super::canvas::{Anchor, BLUE, GREEN, GRID, INK, ORANGE, PURPLE, RED, SKY, SOFT, Sheet};
 use crate::error::Result;
 use crate::report::axis::{bytes_ticks, time_ticks};
-use crate::report::frontier::Series;
+use crate::report::frontier::{Series, axis_note, times};
 use crate::report::slices::Window;
 use crate::units::{Bytes, Nanos};
 
@@ -18,8 +18,8 @@ const COLOURS: [RGBColor; 7] = [BLUE, ORANGE, GREEN, PURPLE, RED, SKY, RGBColor(
 
 /// Width and height of the picture; the legend at the right may need more than the plot.
 pub(super) fn size(lines: &[Series]) -> (u32, u32) {
-    let legend = u32::try_from(lines.len()).unwrap_or(0).min(100) * 22 + 90;
-    (1120, legend.max(510))
+    let legend = u32::try_from(lines.len()).unwrap_or(0).min(100) * 36 + 90;
+    (1200, legend.max(510))
 }
 
 /// How values become pixels.
@@ -33,13 +33,9 @@ impl Scale {
         let points = || lines.iter().flat_map(|line| &line.points);
         let low = points().map(|point| point.0).min().unwrap_or_default().min(budget);
         let high = points().map(|point| point.0).max().unwrap_or_default().max(budget);
-        let longest = points().map(|point| point.1).max().unwrap_or_default();
         Self {
             across: Window { start: Nanos::new(low.get()), end: Nanos::new(high.get()) },
-            up: Window {
-                start: Nanos::ZERO,
-                end: Nanos::new((longest.get() / 100).saturating_mul(105).saturating_add(1)),
-            },
+            up: times(lines),
         }
     }
 
@@ -54,6 +50,9 @@ impl Scale {
 pub(super) fn draw(budget: Bytes, lines: &[Series], sheet: &mut dyn Sheet) -> Result<()> {
     let scale = Scale::of(budget, lines);
     sheet.text((12, 20), 17, Anchor::Start, INK, "Steady pass time against VRAM budget")?;
+    if let Some(note) = axis_note(scale.up) {
+        sheet.text((RIGHT, 20), 12, Anchor::End, SOFT, &note)?;
+    }
     for tick in time_ticks(scale.up.start, scale.up.end, 8) {
         let (_, y) = scale.at(budget, tick.at);
         sheet.line(&[(LEFT, y), (RIGHT, y)], GRID, 1)?;
@@ -80,30 +79,41 @@ pub(super) fn draw(budget: Bytes, lines: &[Series], sheet: &mut dyn Sheet) -> Re
 
 fn one(sheet: &mut dyn Sheet, scale: &Scale, index: usize, line: &Series) -> Result<()> {
     let colour = if line.is_bound { INK } else { COLOURS[index % COLOURS.len()] };
-    let width = if line.is_bound { 1 } else { 2 };
+    let width = 2 + 2 * line.under.min(3);
     let points: Vec<(i32, i32)> =
         line.points.iter().map(|&(vram, pass)| scale.at(vram, pass)).collect();
     sheet.line(&points, colour, width)?;
     for &point in points.iter().filter(|_| !line.is_bound) {
-        mark(sheet, point, index, colour)?;
+        mark(sheet, point, index, line.under, colour)?;
     }
     if index >= 100 {
         return Ok(());
     }
-    let y = TOP + 10 + 22 * i32::try_from(index).unwrap_or(0);
+    let y = TOP + 10 + 36 * i32::try_from(index).unwrap_or(0);
     let x = RIGHT + 24;
     sheet.line(&[(x, y), (x + 26, y)], colour, width)?;
     if !line.is_bound {
-        mark(sheet, (x + 13, y), index, colour)?;
+        mark(sheet, (x + 13, y), index, line.under, colour)?;
     }
-    sheet.text((x + 34, y), 13, Anchor::Start, INK, &line.name)
+    sheet.text((x + 34, y), 13, Anchor::Start, INK, &line.name)?;
+    sheet.text((x + 34, y + 15), 10, Anchor::Start, SOFT, &line.twin)
 }
 
-/// A circle or a square in turn, so that lines are told apart without colour.
-fn mark(sheet: &mut dyn Sheet, at: (i32, i32), index: usize, colour: RGBColor) -> Result<()> {
+/// A circle, a square or a triangle in turn, so that lines are told apart without colour; larger below other lines.
+fn mark(
+    sheet: &mut dyn Sheet,
+    at: (i32, i32),
+    index: usize,
+    under: u32,
+    colour: RGBColor,
+) -> Result<()> {
+    let r = 4 + i32::try_from(under.min(3)).unwrap_or(0);
     match index % 3 {
-        0 => sheet.dot(at, 4, colour),
-        1 => sheet.rect((at.0 - 3, at.1 - 3), (at.0 + 4, at.1 + 4), colour),
-        _ => sheet.fill(&[(at.0, at.1 - 5), (at.0 + 5, at.1 + 4), (at.0 - 5, at.1 + 4)], colour),
+        0 => sheet.dot(at, r, colour),
+        1 => sheet.rect((at.0 - r + 1, at.1 - r + 1), (at.0 + r, at.1 + r), colour),
+        _ => sheet.fill(
+            &[(at.0, at.1 - r - 1), (at.0 + r + 1, at.1 + r), (at.0 - r - 1, at.1 + r)],
+            colour,
+        ),
     }
 }

@@ -4,13 +4,15 @@ use super::canvas::{Anchor, GRID, INK, RED, SOFT, Sheet, lane_colour};
 use crate::error::Result;
 use crate::report::View;
 use crate::report::axis::time_ticks;
-use crate::report::slices::{Window, merged_away, slices, stall_slices};
+use crate::report::slices::{Window, merged_away, merged_note, slices, stall_slices};
 use crate::units::Nanos;
 
 const WIDTH: u32 = 1200;
 const LEFT: i32 = 90;
 const PLOT: u32 = 1090;
 const ROW: i32 = 26;
+/// The same, to divide.
+const TALL: u32 = ROW.unsigned_abs();
 const PITCH: i32 = 32;
 const TOP: i32 = 64;
 
@@ -58,27 +60,27 @@ fn one(view: &View<'_>, sheet: &mut dyn Sheet, top: i32, name: &str, window: Win
         let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
         for slice in on_lane {
-            bar(sheet, window, y, (slice.start, slice.end), lane_colour(lane.lane))?;
+            let at = (slice.start, slice.end);
+            bar(sheet, window, (y, slice.fill(TALL)), at, lane_colour(lane.lane))?;
         }
     }
     let y = lanes + (rows(view) - 1) * PITCH;
     sheet.text((LEFT - 10, y + ROW / 2), 13, Anchor::End, INK, "stalls")?;
-    for (stall, end, _) in stall_slices(&view.stalls, window, column) {
-        bar(sheet, window, y, (stall.needed_at, end), RED)?;
+    for slice in stall_slices(&view.stalls, window, column) {
+        bar(sheet, window, (y, slice.fill(TALL)), (slice.stall.needed_at, slice.end), RED)?;
     }
     let length = Nanos::new(window.length()).human();
-    let text = format!(
-        "{name}, {length}; {merged} spans merged into neighbours; marks are at least a pixel wide"
-    );
+    let note = merged_note(merged);
+    let text = format!("{name}, {length}{note}");
     sheet.text((LEFT, top + 12), 13, Anchor::Start, INK, &text)?;
     time_axis(sheet, window, LEFT, PLOT, lanes + rows(view) * PITCH)
 }
 
-/// One rectangle, at least a pixel wide; wide ones leave a pixel of paper to the next.
+/// One rectangle on its row's floor, at least a pixel wide; wide ones leave a pixel of paper to the next.
 fn bar(
     sheet: &mut dyn Sheet,
     window: Window,
-    y: i32,
+    up: (i32, u32),
     at: (Nanos, Nanos),
     colour: plotters::prelude::RGBColor,
 ) -> Result<()> {
@@ -86,7 +88,8 @@ fn bar(
     let to = place(window, at.1, LEFT, PLOT);
     let covered = LEFT + i32::try_from(window.place_end(at.1, PLOT)).unwrap_or(0);
     let to = if to - from > 4 { to - 1 } else { covered.max(from + 1) };
-    sheet.rect((from, y), (to, y + ROW), colour)
+    let floor = up.0 + ROW;
+    sheet.rect((from, floor - i32::try_from(up.1).unwrap_or(ROW)), (to, floor), colour)
 }
 
 /// Where an instant lies, in pixels.
