@@ -35,7 +35,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     for view in views.iter().filter(|view| !view.summary.complete) {
         terminal.warn(&format!("the run of {} was cut short", view.summary.model));
     }
-    let mut text = report::screen(&views[0]);
+    let mut text = report::screens(&views);
     text.push_str(&format!("\n{} files in {}:\n", files.len(), args.output.display()));
     text.push_str(&format!("  {}\n", args.output.join("report.html").display()));
     text.push_str(
