@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::compare::{self, Row, bound_of, parameters_of, pass_of};
+use super::compare::{self, Row, bound_of, pass_of};
 use super::inputs::{RequestArgs, budget};
 use super::sweep::{self, Point};
 use super::{Format, Terminal, check, files, plan as plan_command, run as run_command, verdict};
@@ -124,14 +124,13 @@ fn extras(
     plan_yaml: String,
 ) -> Extras {
     let policy_rows = rows.iter().filter_map(|row| {
-        let plan = row.plan.as_ref()?;
-        let components = plan.components.iter();
+        let settings = row.best.as_deref()?;
         Some(PolicyRow {
             policy: row.policy.name.to_owned(),
-            parameters: parameters_of(plan),
-            pass: pass_of(plan),
-            peak: components.clone().map(|c| c.prediction.peak).max().unwrap_or_default(),
-            bytes_per_pass: components.map(|c| c.prediction.bytes_per_pass).sum(),
+            parameters: compare::parameters(settings),
+            pass: row.pass()?,
+            peak: compare::peak(settings),
+            bytes_per_pass: compare::bytes_per_pass(settings),
             fits: true,
         })
     });
@@ -168,15 +167,14 @@ fn add_rest(
 ) {
     let ours = pass_of(plan);
     let others = rows.iter().filter(|row| row.policy.name != "hybrid");
-    let others =
-        others.filter_map(|row| row.plan.as_ref().map(|plan| (row.policy.name, pass_of(plan))));
-    let mut others: Vec<(&str, Nanos)> = others.collect();
+    let mut others: Vec<(&str, Nanos)> =
+        others.filter_map(|row| Some((row.policy.name, row.pass()?))).collect();
     others.sort_by_key(|&(_, pass)| pass);
     if let Some((name, pass)) = others.first() {
         let slower = verdict::slower(*pass, ours);
         let _ = writeln!(
             text,
-            "  others   next best residency at this budget: {name}, {} ({slower})",
+            "  others   next best at this budget: {name}, {} ({slower})",
             pass.human()
         );
     }

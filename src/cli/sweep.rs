@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::compare::{self, bound_of, pass_of};
+use super::compare;
 use super::inputs::{Prepared, RequestArgs};
 use super::{Terminal, files};
 use crate::error::{Error, Result};
-use crate::plan::Policy;
+use crate::plan::{Explored, Policy, bound};
 use crate::units::{Bytes, Nanos};
 
 /// Budgets that one sweep may have.
@@ -98,7 +98,8 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     terminal.answer(&answer(&policies, &points), &(head + &text))
 }
 
-/// Plans every policy at every budget.
+/// Plans every policy at every budget. Settings are built once; from one budget to the next only the choice among
+/// them changes.
 pub fn points(
     prepared: &Prepared,
     policies: &[Policy],
@@ -106,27 +107,37 @@ pub fn points(
     terminal: &Terminal,
 ) -> Result<Vec<Point>> {
     let progress = terminal.progress(budgets.len() as u64, "planning budgets");
+    let mut explored: Option<Vec<Vec<Explored>>> = None;
     let mut points = Vec::with_capacity(budgets.len());
     for &vram in budgets {
-        points.push(point(prepared, policies, vram)?);
+        let inputs = match compare::inputs(&prepared.under(vram)) {
+            Ok(inputs) => inputs,
+            Err(Error::Infeasible(_)) => {
+                points.push(Point { vram, bound: None, passes: vec![None; policies.len()] });
+                progress.inc(1);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if explored.is_none() {
+            let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
+            explored = Some(policies.iter().map(each).collect::<Result<_>>()?);
+        }
+        let bound = inputs.iter().map(|input| bound::bound(&input.instance).any_schedule).sum();
+        let mut passes = Vec::with_capacity(policies.len());
+        for components in explored.iter_mut().flatten() {
+            let mut sum = Some(Nanos::ZERO);
+            for (explored, input) in components.iter_mut().zip(&inputs) {
+                let pass = explored.best_pass(input)?;
+                sum = sum.zip(pass).map(|(sum, pass)| sum.saturating_add(pass));
+            }
+            passes.push(sum);
+        }
+        points.push(Point { vram, bound: Some(bound), passes });
         progress.inc(1);
     }
     progress.finish_and_clear();
     Ok(points)
-}
-
-fn point(prepared: &Prepared, policies: &[Policy], vram: Bytes) -> Result<Point> {
-    match compare::rows(&prepared.under(vram), policies) {
-        Ok(rows) => Ok(Point {
-            vram,
-            bound: rows.iter().find_map(|row| row.plan.as_ref()).map(bound_of),
-            passes: rows.iter().map(|row| row.plan.as_ref().map(pass_of)).collect(),
-        }),
-        Err(Error::Infeasible(_)) => {
-            Ok(Point { vram, bound: None, passes: vec![None; policies.len()] })
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// The JSON answer.

@@ -131,7 +131,7 @@ fn where_streamed(blocks: &[&BlockPlan]) -> String {
 }
 
 /// Breaks a line at blanks so that it fits beside its label.
-fn wrapped(line: &str) -> Vec<String> {
+pub fn wrapped(line: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for word in line.split(' ') {
         let last = parts.len() - 1;

@@ -11,7 +11,7 @@ use super::instance::{BlockPart, Instance};
 use super::planner::{self, Choice};
 use super::schedule::Schedule;
 use super::spec::{
-    BlockPlan, ComponentPlan, Evict, HostMemory, Part, Piece, ROOT, Residency, Slab, Stream,
+    BlockPlan, ComponentPlan, Part, Piece, ROOT, Residency, Slab, Stream,
     UseRef, Window,
 };
 use super::timing;
@@ -182,9 +182,7 @@ impl Ring {
         let block = instance.uses[before].block.clone();
         Stream {
             issue_after: Some(UseRef { block, passes_back }),
-            issue_before: None,
-            evict_after: Evict::Use,
-            from: HostMemory::Pinned,
+            ..Stream::default()
         }
     }
 
