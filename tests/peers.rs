@@ -41,8 +41,7 @@ fn equal(count: u64, bytes: u64, compute: u64) -> ComponentInput {
 
 fn best(policy: &str, input: &ComponentInput) -> Option<Setting> {
     let bounds = bound::bound(&input.instance);
-    let mut explored =
-        Policy::parse(policy).expect("a policy").explore(input).expect("settings");
+    let mut explored = Policy::parse(policy).expect("a policy").explore(input).expect("settings");
     explored.best(input, &bounds).expect("a plan")
 }
 
@@ -130,7 +129,10 @@ fn peaks_are_those_of_the_systems() {
         assert_eq!(slab, blocks * 300, "{policy}: {} blocks", slab as f64 / 300.0);
     }
     // A share of every block stays, two streamed parts beside it: 24 · 1/3 + 2 · 2/3 blocks.
-    assert_eq!(best("flexgen:share=34", &input).expect("fits").plan.slab.bytes.get(), 24 * 100 + 400);
+    assert_eq!(
+        best("flexgen:share=34", &input).expect("fits").plan.slab.bytes.get(),
+        24 * 100 + 400
+    );
     // One leaf at a time, of three in a block; two cast buffers and five residents.
     assert_eq!(best("accelerate-sequential", &input).expect("fits").plan.slab.bytes.get(), 100);
     assert_eq!(best("comfy-lowvram:s=2:r=5", &input).expect("fits").plan.slab.bytes.get(), 700);
@@ -154,7 +156,10 @@ fn host_waits_and_write_backs_cost_what_they_cost() {
     // Two waits per block; the copies hide the compute, not the waits.
     let stream = pass("diffusers-stream", &input);
     let floor = count * copy;
-    assert!(stream >= floor && stream <= floor + compute + count * (2 * sync + enqueue), "{stream}");
+    assert!(
+        stream >= floor && stream <= floor + compute + count * (2 * sync + enqueue),
+        "{stream}"
+    );
     assert!(pass("diffusers-record", &input) <= stream);
     // Copied back as well, with nothing overlapped.
     let block = pass("diffusers-block:g=1", &input);

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use super::inputs::{RequestArgs, budget};
 use super::{Terminal, verdict};
 use crate::error::Result;
-use crate::plan::{
-    ComponentInput, Explored, Plan, Policy, Request, Setting, Unit, bound,
-};
+use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Setting, Unit, bound};
 use crate::units::{Bytes, Fraction, Nanos};
 
 /// Compare policies under the same budget.

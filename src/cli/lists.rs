@@ -129,7 +129,9 @@ pub fn policies(_: &PoliciesArgs, terminal: &mut Terminal) -> Result<()> {
             let _ = writeln!(text, "  {:<7}{}", parameter.key, parameter.meaning);
         }
     }
-    text.push_str("\na bare name is its best setting that fits, name:default what its engine ships\n");
+    text.push_str(
+        "\na bare name is its best setting that fits, name:default what its engine ships\n",
+    );
     let parameter = |p: &Parameter| json!({ "key": p.key, "meaning": p.meaning });
     let list: Vec<Value> = POLICIES
         .iter()

@@ -11,8 +11,7 @@ use super::instance::{BlockPart, Instance};
 use super::planner::{self, Choice};
 use super::schedule::Schedule;
 use super::spec::{
-    BlockPlan, ComponentPlan, Part, Piece, ROOT, Residency, Slab, Stream,
-    UseRef, Window,
+    BlockPlan, ComponentPlan, Part, Piece, ROOT, Residency, Slab, Stream, UseRef, Window,
 };
 use super::timing;
 use crate::device::DeviceSpec;
@@ -180,10 +179,7 @@ impl Ring {
     fn stream(&self, instance: &Instance, rank: usize) -> Stream {
         let (before, passes_back) = self.before(rank);
         let block = instance.uses[before].block.clone();
-        Stream {
-            issue_after: Some(UseRef { block, passes_back }),
-            ..Stream::default()
-        }
+        Stream { issue_after: Some(UseRef { block, passes_back }), ..Stream::default() }
     }
 
     /// The most uses that lie between the one that frees a slot and the one that needs it.

@@ -132,7 +132,7 @@ struct Builder<'a> {
     compute_of: Vec<usize>,
     /// Operations that make a piece present, for the compute of its block.
     arrivals: Vec<Vec<(usize, u32)>>,
-    /// The operation that frees a streamed block's bytes, by block.
+    /// The operation that frees the last of what the end of a use frees, by use.
     release_of: Vec<usize>,
     /// Streamed pieces whose bytes stay until the end of each use, as block and piece.
     held: Vec<Vec<(usize, usize)>>,
@@ -270,7 +270,6 @@ impl<'a> Builder<'a> {
         let held = std::mem::take(&mut self.held[use_of]);
         for blocks in held.chunk_by(|a, b| a.0 == b.0) {
             let block = blocks[0].0;
-            self.release_of[block] = self.compute_of[use_of];
             let (mut back, mut duration, mut exchange) = (Bytes::ZERO, Nanos::ZERO, false);
             for &(_, piece) in blocks {
                 let what = &self.component.blocks[block].pieces[piece];
@@ -299,7 +298,7 @@ impl<'a> Builder<'a> {
                 None if exchange => self.after_last_copy.push(self.ops.len()),
                 None => {}
             }
-            self.release_of[block] = self.ops.len();
+            self.release_of[use_of] = self.ops.len();
             let write_back = operation(OpKind::WriteBack, Lane::D2h, block);
             self.ops.push(Op { bytes: back, duration, waits, releases: back, ..write_back });
         }

@@ -115,20 +115,17 @@ impl<'a> Builder<'a> {
     fn place(&self, streamed: &[Arc]) -> Placed {
         let live = |arc: &Arc| Live::of(arc, self.aligned(self.part(arc.unit, false).0).get());
         let lives: Vec<Live> = streamed.iter().map(live).collect();
-        let groups: Vec<Vec<usize>> = match self.recipe.window {
+        let rings = (0..self.flow.rings.len())
+            .map(|ring| (0..lives.len()).filter(|&n| streamed[n].ring == ring).collect());
+        let groups: Vec<(Vec<usize>, usize)> = match self.recipe.window {
             Window::Fitted => return place::fitted(&lives, super::flow::signed(self.units.len())),
-            Window::Buffers(_) => (0..self.flow.rings.len())
-                .map(|ring| (0..lives.len()).filter(|&n| streamed[n].ring == ring).collect())
-                .collect(),
+            Window::Buffers(count) => rings.map(|ring| (ring, count)).collect(),
             Window::PerPhase => {
-                let phase = |n: usize| self.units[streamed[n].unit].phase;
-                let of = |wanted| (0..lives.len()).filter(|&n| phase(n) == wanted).collect();
-                (0..3).map(of).collect()
+                rings.flat_map(|ring: Vec<usize>| self.phases(streamed, &ring)).collect()
             }
         };
-        let count = if let Window::Buffers(count) = self.recipe.window { count } else { 1 };
         let mut all = Placed { bytes: 0, at: vec![Vec::new(); lives.len()] };
-        for group in groups {
+        for (group, count) in groups {
             let own: Vec<Live> = group.iter().map(|&n| lives[n]).collect();
             let placed = place::buffers(&own, count);
             for (&n, at) in group.iter().zip(placed.at) {
@@ -137,6 +134,20 @@ impl<'a> Builder<'a> {
             all.bytes = all.bytes.saturating_add(placed.bytes);
         }
         all
+    }
+
+    /// The units of a ring by phase, and the buffers of each: one, or two where a phase follows itself, as in blocks
+    /// that cannot be split.
+    fn phases(&self, streamed: &[Arc], ring: &[usize]) -> Vec<(Vec<usize>, usize)> {
+        let phase = |n: usize| self.units[streamed[n].unit].phase;
+        let follows = ring.iter().zip(ring.iter().cycle().skip(1));
+        let again: Vec<usize> =
+            follows.filter(|(a, b)| phase(**a) == phase(**b)).map(|(&n, _)| phase(n)).collect();
+        let of = |wanted: usize| {
+            let own = ring.iter().copied().filter(|&n| phase(n) == wanted).collect();
+            (own, if again.contains(&wanted) { 2 } else { 1 })
+        };
+        (0..units::PHASES.len()).map(of).collect()
     }
 
     /// Equal slots, where streamed units are equal.

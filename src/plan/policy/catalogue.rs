@@ -264,7 +264,9 @@ pub const POLICIES: &[Spec] = &[
         // The node's default is 20, clamped to the number of blocks.
         default: |shape| vec![20.min(shape.blocks), 0],
         recipe: Some(|v, shape| recipes::kijai(v[0], v[1], shape.blocks)),
-        flags: |v, _| format!("WanVideoBlockSwap: blocks_to_swap={}, prefetch_blocks={}", v[0], v[1]),
+        flags: |v, _| {
+            format!("WanVideoBlockSwap: blocks_to_swap={}, prefetch_blocks={}", v[0], v[1])
+        },
     },
     Spec {
         name: "comfy-lowvram",
@@ -333,9 +335,7 @@ pub const POLICIES: &[Spec] = &[
         parameters: &[parameter("k", Range::Blocks(1), "blocks that stay")],
         default: |_| vec![1],
         recipe: Some(|v, _| recipes::nunchaku(v[0])),
-        flags: |v, _| {
-            format!("set_offload(True, num_blocks_on_gpu={}, use_pin_memory=True)", v[0])
-        },
+        flags: |v, _| format!("set_offload(True, num_blocks_on_gpu={}, use_pin_memory=True)", v[0]),
     },
     Spec {
         name: "vllm-group",

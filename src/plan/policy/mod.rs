@@ -52,8 +52,11 @@ impl Policy {
 
     /// The policies of one engine, at their best settings.
     pub fn of_engine(engine: &str) -> Result<Vec<Self>> {
-        let of: Vec<Self> =
-            POLICIES.iter().filter(|s| s.engine == engine && !engine.is_empty()).map(Self::of).collect();
+        let of: Vec<Self> = POLICIES
+            .iter()
+            .filter(|s| s.engine == engine && !engine.is_empty())
+            .map(Self::of)
+            .collect();
         if !of.is_empty() {
             return Ok(of);
         }
@@ -88,7 +91,9 @@ impl Policy {
             }
         }
         if policy.shipped && policy.given.iter().any(Option::is_some) {
-            return Err(Error::usage(format!("policy {text:?}: default, and parameters beside it")));
+            return Err(Error::usage(format!(
+                "policy {text:?}: default, and parameters beside it"
+            )));
         }
         Ok(policy)
     }

@@ -94,12 +94,7 @@ pub(super) const ACCELERATE: Recipe = Recipe {
 };
 
 pub(super) fn flexgen(share: u64) -> Recipe {
-    Recipe {
-        stays: Stays::Share(share),
-        per_tensor: true,
-        syncs: MET,
-        ..Recipe::WINDOW
-    }
+    Recipe { stays: Stays::Share(share), per_tensor: true, syncs: MET, ..Recipe::WINDOW }
 }
 
 pub(super) fn kijai(k: u64, f: u64, blocks: u64) -> Recipe {

@@ -86,7 +86,8 @@ impl Policy {
         let mut tried: Vec<Vec<u64>> = vec![Vec::new()];
         for (n, parameter) in self.spec.parameters.iter().enumerate() {
             let most = parameter.most(&shape);
-            let shipped = if self.shipped { (self.spec.default)(&shape).get(n).copied() } else { None };
+            let shipped =
+                if self.shipped { (self.spec.default)(&shape).get(n).copied() } else { None };
             let given = self.given[n].or(shipped);
             if let Some(value) = given.filter(|&value| value > most) {
                 let (name, key) = (self.name, parameter.key);
@@ -118,8 +119,9 @@ impl Policy {
 fn candidates(range: Range, shape: &Shape, before: &[u64]) -> Vec<u64> {
     let spaced = |least: u64, most: u64| {
         let count = (most.saturating_sub(least) + 1).min(MAX_VALUES);
-        let mut values: Vec<u64> =
-            (0..count).map(|n| least + n * (most - least) / count.saturating_sub(1).max(1)).collect();
+        let mut values: Vec<u64> = (0..count)
+            .map(|n| least + n * (most - least) / count.saturating_sub(1).max(1))
+            .collect();
         values.dedup();
         values
     };
@@ -130,8 +132,17 @@ fn candidates(range: Range, shape: &Shape, before: &[u64]) -> Vec<u64> {
         Range::Some(_, _, tried) => tried.to_vec(),
         Range::OfGroup => {
             let group = before.last().copied().unwrap_or(0);
-            let few = [1, 2, 3, group / 2, group * 3 / 4, group.saturating_sub(2), group.saturating_sub(1)];
-            let mut values: Vec<u64> = few.into_iter().filter(|&n| n > 0 && n <= group.max(1)).collect();
+            let few = [
+                1,
+                2,
+                3,
+                group / 2,
+                group * 3 / 4,
+                group.saturating_sub(2),
+                group.saturating_sub(1),
+            ];
+            let mut values: Vec<u64> =
+                few.into_iter().filter(|&n| n > 0 && n <= group.max(1)).collect();
             values.sort_unstable();
             values.dedup();
             values
@@ -218,7 +229,8 @@ impl Explored {
         let mut added = false;
         for (n, parameter) in self.policy.spec.parameters.iter().enumerate() {
             let most = parameter.most(&self.shape);
-            let wide = matches!(parameter.range, Range::Blocks(_) | Range::Leaves) && most >= MAX_VALUES;
+            let wide =
+                matches!(parameter.range, Range::Blocks(_) | Range::Leaves) && most >= MAX_VALUES;
             if !wide || self.policy.given[n].is_some() || self.policy.shipped {
                 continue;
             }

@@ -3,7 +3,6 @@
 
 use super::build::build;
 use super::recipe::{Gate, Issue, Recipe, Stays};
-use super::*;
 use crate::plan::layout::ComponentInput;
 use crate::plan::schedule::Schedule;
 use crate::plan::{Instance, timing};

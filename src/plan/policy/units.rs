@@ -13,7 +13,7 @@ use crate::units::{Bytes, Nanos};
 
 /// Words in tensor names by which the phases of a block are told apart, in their order of execution: LightX2V
 /// splits blocks into self-attention, cross-attention and feed-forward.
-const PHASES: [&[&str]; 3] = [
+pub(super) const PHASES: [&[&str]; 3] = [
     &[],
     &["attn2", "cross_attn", "cross_attention"],
     &["ffn", "mlp", "ff", "ff_context", "feed_forward", "proj_mlp", "proj_out"],
