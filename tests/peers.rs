@@ -2,13 +2,15 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+use expect_test::expect_file;
 use proptest::prelude::*;
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Recorder};
+use vramplan::figures::{Bound, Prediction};
 use vramplan::lane::Lane;
 use vramplan::plan::{
-    BlockPart, ComponentInput, ComponentPlan, Instance, POLICIES, Policy, Schedule, Setting, Unit,
-    bound,
+    BlockPart, Budget, ComponentInput, ComponentPlan, Digests, Granularity, Instance, PLAN_FORMAT,
+    POLICIES, Plan, Policy, Schedule, Setting, Unit, bound,
 };
 use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Place, Program, check};
@@ -164,6 +166,56 @@ fn host_waits_and_write_backs_cost_what_they_cost() {
     // Copied back as well, with nothing overlapped.
     let block = pass("diffusers-block:g=1", &input);
     assert_eq!(block, count * (compute + 2 * copy + 2 * sync + enqueue));
+}
+
+/// A plan file around one component.
+fn file(component: ComponentPlan, input: &ComponentInput) -> Plan {
+    let none = || "none".to_owned();
+    let weights = component.slab.bytes;
+    Plan {
+        format: PLAN_FORMAT.to_owned(),
+        model: "equal".to_owned(),
+        digests: Digests { manifest: none(), device: none(), workload: none() },
+        granularity: Granularity::Block,
+        budget: Budget { vram: weights, reserve: Bytes::ZERO, weights },
+        components: vec![component],
+        device: input.instance.device.clone(),
+    }
+}
+
+#[test]
+fn every_peer_survives_as_a_plan_file() {
+    let input = ComponentInput { root: Bytes::new(90), ..equal(8, 300, 100) };
+    for spec in POLICIES.iter().skip(1) {
+        let plan = file(best(spec.name, &input).expect("it fits").plan, &input);
+        let text = plan.to_yaml().expect("text");
+        assert_eq!(Plan::from_yaml("plan.yaml", &text).expect(spec.name), plan, "{}", spec.name);
+    }
+    let plan = |policy: &str| {
+        let mut plan = file(best(policy, &input).expect("it fits").plan, &input);
+        plan.components[0].prediction = Prediction::default();
+        plan.components[0].bound = Bound::default();
+        let text = plan.to_yaml().expect("text");
+        let (_, component) = text.split_once("host_syncs:").expect("synchronisations");
+        component.split_once("device:").expect("the device").0.to_owned()
+    };
+    expect_file!["golden/diffusers-block.yaml"].assert_eq(&plan("diffusers-block:g=3"));
+    expect_file!["golden/flexgen.yaml"].assert_eq(&plan("flexgen:share=34"));
+
+    let text = file(best("diffusers-block:g=3", &input).expect("fits").plan, &input);
+    let text = text.to_yaml().expect("text");
+    let broken = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from} in {text}");
+        let plan = Plan::from_yaml("plan.yaml", &text.replace(from, to));
+        match plan.and_then(|plan| vramplan::program::lower(&plan).map(|_| ())) {
+            Ok(()) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert!(broken("held_until: blocks.2", "held_until: root").contains("its own use or a later"));
+    assert!(broken("held_until: blocks.2", "held_until: blocks.9").contains("blocks.9"));
+    let twice = broken("{arrival: root,", "{arrival: root, after: root,");
+    assert!(twice.contains("one of them"), "{twice}");
 }
 
 #[test]

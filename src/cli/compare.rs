@@ -17,7 +17,7 @@ use crate::units::{Bytes, Fraction, Nanos};
 /// separated by commas. `vramplan policies` lists them. Pass times are exact for the estimated compute times.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,sglang-strided,musubi-ring:b=2\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --best-for sglang"
+    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,sglang-strided,musubi-ring:b=2\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --best-for sglang"
 )]
 pub struct Args {
     #[command(flatten)]

@@ -93,7 +93,7 @@ impl TryFrom<PieceFields> for Piece {
                     issue_before: fields.issue_before,
                     evict_after: fields.evict_after.unwrap_or_default(),
                     held_until: fields.held_until,
-                    copies: fields.copies.unwrap_or(0),
+                    copies: fields.copies.filter(|&copies| copies > 1).unwrap_or(0),
                     from: fields.from.unwrap_or_default(),
                 };
                 (part, Residency::Streamed(stream))

@@ -209,7 +209,7 @@ pub struct Stream {
     pub evict_after: Evict,
     /// A later use of the same pass until whose end its bytes stay; none for its own use.
     pub held_until: Option<String>,
-    /// Copies it comes in, back to back and of equal size, each paying the link's latency; 0 means one.
+    /// Copies it comes in, back to back and of equal size, each paying the link's latency; 0 for a single one.
     pub copies: u32,
     /// Where the copy comes from.
     pub from: HostMemory,

@@ -73,9 +73,9 @@ impl<'a> Builder<'a> {
 
     fn plan(&self, name: &str) -> ComponentPlan {
         let mut arc_of: Vec<Option<usize>> = vec![None; self.units.len()];
-        let streamed: Vec<Arc> = self.flow.arcs.iter().copied().collect();
+        let arcs = self.flow.arcs.iter().copied();
         let streamed: Vec<Arc> =
-            streamed.into_iter().filter(|arc| !self.part(arc.unit, false).0.is_zero()).collect();
+            arcs.filter(|arc| !self.part(arc.unit, false).0.is_zero()).collect();
         streamed.iter().enumerate().for_each(|(n, arc)| arc_of[arc.unit] = Some(n));
         let placed = self.place(&streamed);
         let mut resident = 0u64;
@@ -199,7 +199,7 @@ impl<'a> Builder<'a> {
             issue_before: (arc.issue != own).then(|| self.position(arc.issue)),
             evict_after: if root { crate::plan::Evict::WriteBack } else { self.recipe.evict },
             held_until: (arc.until != arc.unit).then(|| self.units[arc.until].name.clone()),
-            copies: if self.recipe.per_tensor { copies } else { 1 },
+            copies: if self.recipe.per_tensor && copies > 1 { copies } else { 0 },
             // What lies outside the lists moves without a stream, from ordinary memory.
             from: match self.from {
                 HostMemory::Pinned if root && self.input.instance.device.pageable.is_some() => {
@@ -235,7 +235,7 @@ impl<'a> Builder<'a> {
             let id = || Some(unit.name.clone());
             let at_root = unit.is_root() && self.recipe.root_streams && streams[n];
             if at_root {
-                let cost = cost_of(issues[n], true);
+                let cost = cost_of(issues[n]);
                 let waits = vec![Lane::H2d];
                 syncs.push(HostSync { before: None, arrival: id(), after: None, waits, cost });
             }
@@ -246,10 +246,10 @@ impl<'a> Builder<'a> {
                     SyncAt::Arrival if issues[n] > 0 => (None, id(), None),
                     SyncAt::AfterStreamed if streams[n] => (None, None, id()),
                     SyncAt::Release if releases[n] => (None, None, id()),
-                    SyncAt::AfterEvery => (None, None, id()),
+                    SyncAt::AfterEvery if !unit.is_root() => (None, None, id()),
                     _ => continue,
                 };
-                let cost = cost_of(if charged { 0 } else { issues[n] }, true);
+                let cost = cost_of(if charged { 0 } else { issues[n] });
                 charged = true;
                 let waits = rule.waits.to_vec();
                 syncs.push(HostSync { before, arrival, after, waits, cost });
@@ -268,9 +268,8 @@ impl<'a> Builder<'a> {
 }
 
 /// What a synchronisation costs the host together with the copies it issues there.
-fn cost_of(copies: u64, waits: bool) -> Nanos {
-    let sync = if waits { HOST_SYNC } else { Nanos::ZERO };
-    sync.saturating_add(ENQUEUE.saturating_mul(copies))
+fn cost_of(copies: u64) -> Nanos {
+    HOST_SYNC.saturating_add(ENQUEUE.saturating_mul(copies))
 }
 
 /// The most uses that lie between the one that a copy waits for and its own.

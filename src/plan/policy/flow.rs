@@ -151,7 +151,7 @@ impl Walk<'_> {
             let within = self.in_list(members, k) % self.recipe.group;
             let last = members[k..].iter().take(self.recipe.group - within);
             let list = self.units[arc.unit].list;
-            let last = last.copied().filter(|&n| self.units[n].list == list).last();
+            let last = last.copied().rfind(|&n| self.units[n].list == list);
             arc.until = last.unwrap_or(arc.unit);
         }
     }

@@ -223,6 +223,18 @@ impl Explored {
         Ok(best)
     }
 
+    /// The least pass time of all settings that fit, every one evaluated.
+    #[cfg(test)]
+    pub(super) fn exhaustive(&self, input: &ComponentInput) -> Option<Nanos> {
+        let fits = self.entries.iter().filter(|entry| entry.slab <= available(input));
+        let pass = |entry: &Entry| {
+            let plan = self.build(input, &entry.values).ok()?;
+            let schedule = Schedule::of(&plan, &input.instance.device).ok()?;
+            Some(timing::steady_pass(&schedule).ceil())
+        };
+        fits.filter_map(pass).min()
+    }
+
     /// Values between the ones tried, next to the best: only where a parameter has more than were tried.
     fn refine(&mut self, input: &ComponentInput, best: usize) -> Result<bool> {
         let found = self.entries[best].values.clone();
