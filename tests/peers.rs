@@ -10,11 +10,12 @@ use vramplan::figures::{Bound, Prediction};
 use vramplan::lane::Lane;
 use vramplan::plan::{
     BlockPart, Budget, ComponentInput, ComponentPlan, Digests, Granularity, Instance, PLAN_FORMAT,
-    POLICIES, Plan, Policy, Schedule, Setting, Unit, bound,
+    POLICIES, Plan, Policy, Request, Schedule, Setting, Unit, bound,
 };
 use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Place, Program, check};
 use vramplan::units::{Bytes, Nanos};
+use vramplan::{device, model, workload};
 
 fn input(instance: Instance) -> ComponentInput {
     ComponentInput {
@@ -349,6 +350,59 @@ proptest! {
             if let Some(least) = explored.least(&input, &bounds).expect("a plan") {
                 holds(spec.name, &input, &least)?;
             }
+        }
+    }
+}
+
+/// Our plan beside every peer at its best setting, at these shares of a model's weights.
+fn never_slower(model: &str, device: &str, shares: &[u64]) {
+    let manifest = model::builtin::load(model).expect("known").expect("sound");
+    let device = device::builtin::load(device).expect("known").expect("sound");
+    let workload = workload::for_model(&manifest).expect("a workload");
+    let main = manifest.main_component().expect("a component").clone();
+    let total = main.total_bytes(&manifest);
+    let request = |vram: Bytes| Request {
+        manifest: manifest.clone(),
+        components: vec![main.name.clone()],
+        workload: workload.clone(),
+        device: device.clone(),
+        vram,
+    };
+    let reserve = workload.reserve.total();
+    let under = |share: u64| {
+        let vram = reserve.saturating_add(Bytes::new(total.get() / 100 * share));
+        request(vram).prepare().expect("it fits").remove(0).input
+    };
+    let whole = under(100);
+    let peers = Policy::all().into_iter().skip(1).filter(|p| p.spec().unit() == Unit::Block);
+    let mut peers: Vec<_> =
+        peers.map(|policy| (policy.name, policy.explore(&whole).expect("settings"))).collect();
+    for &share in shares {
+        let input = under(share);
+        let ours = input.plan().expect("a plan").prediction.pass;
+        for (name, explored) in &mut peers {
+            let peer = explored.best_pass(&input).expect("times");
+            let slower = peer.is_some_and(|peer| peer < ours);
+            let device = &device.name;
+            assert!(!slower, "{model} on {device}, {share} %: {name} {peer:?}, ours {ours}");
+        }
+    }
+}
+
+#[test]
+fn our_plan_is_never_slower_than_a_peer_at_its_best() {
+    never_slower("llama-3-8b", "rtx-4090", &[50]);
+    never_slower("flux2-klein-4b", "h100", &[50]);
+}
+
+#[test]
+#[ignore = "minutes without optimisation: cargo test --release --test peers -- --ignored"]
+fn our_plan_is_never_slower_than_a_peer_on_the_whole_grid() {
+    let models =
+        ["flux1-dev", "flux2-klein-4b", "llama-3-8b", "qwen-image", "wan2.2-t2v-a14b", "z-image"];
+    for model in models {
+        for device in ["rtx-4090", "rtx-3060", "h100"] {
+            never_slower(model, device, &[25, 50, 75, 90]);
         }
     }
 }

@@ -158,21 +158,37 @@ pub fn answer(policies: &[Policy], points: &[Point]) -> Value {
     json!({ "points": points, "origin": "estimated" })
 }
 
+/// Policies that have a column each; of more, the first and the best of the others are shown.
+const MAX_COLUMNS: usize = 6;
+
 fn text(policies: &[Policy], points: &[Point]) -> String {
     let mut text = format!("  {:>10}", "VRAM");
-    for policy in policies {
-        let _ = write!(text, "{:>11}", policy.name);
+    let all = policies.len() <= MAX_COLUMNS;
+    let columns = if all { policies } else { &policies[..1] };
+    let width = |policy: &Policy| policy.name.len().max(9) + 2;
+    for policy in columns {
+        let _ = write!(text, "{:>1$}", policy.name, width(policy));
     }
-    let _ = writeln!(text, "{:>11}", "bound");
+    let others = if all { "" } else { "  best other" };
+    let _ = writeln!(text, "{:>11}{others}", "bound");
     let shown = |time: Option<Nanos>| time.map_or("-".to_owned(), Nanos::human);
     for point in points {
         let _ = write!(text, "  {:>10}", point.vram.human());
-        for &pass in &point.passes {
-            let _ = write!(text, "{:>11}", shown(pass));
+        for (policy, &pass) in columns.iter().zip(&point.passes) {
+            let _ = write!(text, "{:>1$}", shown(pass), width(policy));
         }
-        let _ = writeln!(text, "{:>11}", shown(point.bound));
+        let _ = write!(text, "{:>11}", shown(point.bound));
+        let others = policies.iter().zip(&point.passes).skip(columns.len());
+        let best = others.filter_map(|(policy, &pass)| Some((pass?, policy.name))).min();
+        if let Some((pass, name)) = best.filter(|_| !all) {
+            let _ = write!(text, "{:>12} {name}", pass.human());
+        }
+        text.push('\n');
     }
-    text.push_str("\n  - does not fit; bound: no schedule is faster\n");
+    text.push_str("\n  - does not fit; bound: no schedule of blocks is faster\n");
+    if !all {
+        text.push_str("  -o FILE or --format json for every policy\n");
+    }
     text
 }
 
