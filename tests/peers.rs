@@ -396,7 +396,7 @@ fn our_plan_is_never_slower_than_a_peer_at_its_best() {
 }
 
 #[test]
-#[ignore = "minutes without optimisation: cargo test --release --test peers -- --ignored"]
+#[ignore = "the whole grid takes 15 s: cargo test --test peers -- --ignored"]
 fn our_plan_is_never_slower_than_a_peer_on_the_whole_grid() {
     let models =
         ["flux1-dev", "flux2-klein-4b", "llama-3-8b", "qwen-image", "wan2.2-t2v-a14b", "z-image"];

@@ -134,8 +134,10 @@ fn extras(
             fits: true,
         })
     });
+    let charted = charted(rows);
     let sweep_rows = points.iter().flat_map(|point| {
-        policies.iter().zip(&point.passes).map(|(policy, &pass)| SweepRow {
+        let passes = policies.iter().zip(&point.passes).zip(&charted).filter(|(_, shown)| **shown);
+        passes.map(|((policy, &pass), _)| SweepRow {
             policy: policy.name.to_owned(),
             vram: point.vram,
             pass,
@@ -154,6 +156,21 @@ fn extras(
         origin: None,
         plan_yaml: Some(plan_yaml),
     }
+}
+
+/// By row: whether it has a line in the chart of the sweep. Ours, and of every engine its best at this budget,
+/// unless that takes more than twice as long as ours: the lines below would be one. `sweep.csv` has all.
+fn charted(rows: &[Row]) -> Vec<bool> {
+    let ours = rows.first().and_then(Row::pass).unwrap_or_default();
+    let is_best = |row: &Row| {
+        let engine = row.policy.spec().engine;
+        let rivals = rows.iter().filter(|rival| rival.policy.spec().engine == engine);
+        let best = rivals.filter_map(|rival| Some((rival.pass()?, rival.policy.name))).min();
+        let near =
+            |(pass, name): (Nanos, &str)| name == row.policy.name && pass <= ours.saturating_mul(2);
+        !engine.is_empty() && best.is_some_and(near)
+    };
+    rows.iter().enumerate().map(|(n, row)| n == 0 || is_best(row)).collect()
 }
 
 /// What the plan alone does not say: the other policies, what more memory buys, where the files are.

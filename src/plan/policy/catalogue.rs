@@ -139,7 +139,8 @@ pub const POLICIES: &[Spec] = &[
     Spec {
         name: "sglang-leading",
         engine: "sglang",
-        meaning: "the same with the first r blocks of each list resident; r=0 is what ships",
+        meaning: "the same with the first r blocks of each list resident; r=0 ships; r and peak \
+                  uncertain for two lists",
         parameters: &[P, R],
         default: |_| vec![1, 0],
         recipe: Some(|v, _| recipes::sglang_leading(v[0], v[1])),
@@ -283,7 +284,8 @@ pub const POLICIES: &[Spec] = &[
     Spec {
         name: "musubi-classic",
         engine: "musubi",
-        meaning: "n blocks are exchanged in place with what computes later, both ways on one stream",
+        meaning: "n blocks are exchanged in place with what computes later, both ways on one stream; \
+                  uncertain for unequal blocks",
         parameters: &[
             parameter("n", Range::Blocks(0), "blocks that swap"),
             parameter("pin", Range::Some(0, 1, &[1]), "1: from pinned memory"),
@@ -313,7 +315,8 @@ pub const POLICIES: &[Spec] = &[
     Spec {
         name: "mmgp",
         engine: "mmgp",
-        meaning: "k evenly spaced blocks of each list stay; the device is synchronised per streamed block",
+        meaning: "k evenly spaced blocks of each list stay; the device is synchronised per streamed \
+                  block; the same k for every list is uncertain",
         parameters: &[K],
         // Profiles 1 to 4 give a transformer 1200 MB: what is left of it after the root and two blocks.
         default: |shape| {
@@ -331,7 +334,7 @@ pub const POLICIES: &[Spec] = &[
     Spec {
         name: "nunchaku",
         engine: "nunchaku",
-        meaning: "the first k blocks of each list stay, two buffers take turns",
+        meaning: "the first k blocks of each list stay, two buffers take turns; uncertain for two lists",
         parameters: &[parameter("k", Range::Blocks(1), "blocks that stay")],
         default: |_| vec![1],
         recipe: Some(|v, _| recipes::nunchaku(v[0])),
