@@ -88,6 +88,21 @@ fn depth_repairs_unequal_copies_and_nothing_else() {
     }
 }
 
+#[test]
+fn depth_does_not_repair_a_heavy_segment_beside_a_light_one() {
+    // 19 blocks of compute 2.2 and copy 3.4, then 38 of 1 and 0.6: 103.8 with two slots, 99.8 with six.
+    let mut instance = Instance::equal(57, 600, 1_000, 1_000_000);
+    for block in instance.uses.iter_mut().take(19) {
+        (block.bytes, block.compute) = (Bytes::new(3_400), Nanos::new(2_200));
+    }
+    let input = input(instance);
+    for (policy, expected) in [("musubi-ring:n=57:b=2", 103_800), ("musubi-ring:n=57:b=6", 99_800)]
+    {
+        let pass = pass(policy, &input);
+        assert!(pass.abs_diff(expected) <= 100, "{policy}: {pass}");
+    }
+}
+
 /// The slab of a setting in blocks, for equal blocks: table (a) of the peers' description.
 #[test]
 fn peaks_are_those_of_the_systems() {
