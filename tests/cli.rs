@@ -229,9 +229,63 @@ fn unknown_names_list_what_exists_and_suggest_the_nearest() {
     assert!(component.contains(r#"did you mean "transformer"?"#), "{component}");
     let policy =
         ["compare", "flux1-dev", "--device", "rtx-4090", "--vram", "12GiB", "--policies", "led"];
-    assert!(story.fails(2, &policy).contains("there are: hybrid, resident, streamed, leading"));
-    let parameter = [&policy[..7], &["leading:q=3"]].concat();
-    assert!(story.fails(2, &parameter).contains("r=N (best of all that fit)"));
+    let message = story.fails(2, &policy);
+    assert!(message.contains("there are: hybrid, resident, sync, sglang-layerwise"), "{message}");
+    let parameter = [&policy[..7], &["sglang-leading:q=3"]].concat();
+    assert!(story.fails(2, &parameter).contains("there are: p, r"));
+    let beyond = [&policy[..7], &["musubi-ring:n=58"]].concat();
+    assert!(story.fails(2, &beyond).contains("at most 57"));
+    let engine = [&policy[..6], &["--best-for", "sglan"]].concat();
+    assert!(story.fails(2, &engine).contains(r#"did you mean "sglang"?"#));
+}
+
+#[test]
+fn policies_are_compared_at_their_best_with_the_flags_that_set_them() {
+    let story = Story::new();
+    let compare = |more: &[&str]| story.json(&[&["compare"], &FLUX[..], more].concat());
+    let all = compare(&[]);
+    let rows = all["policies"].as_array().expect("a list");
+    assert!(rows.len() >= 28, "{}", rows.len());
+    for row in rows {
+        let own = row["engine"].is_null();
+        assert_eq!(row["fits"], row["pass_ns"].is_u64(), "{row}");
+        assert!(own || row["default"]["pass_ns"].is_u64(), "{row}");
+        assert!(own || row["fits"] == false || row["engine_flags"].is_string(), "{row}");
+        assert!(row["fits"] == true || row["smallest_budget_bytes"].as_u64() > Some(12 << 30));
+        assert!(row["unit"] == "block" || row["gap"].is_null(), "{row}");
+    }
+    let sglang = compare(&["--best-for", "sglang"]);
+    assert_eq!(sglang["policies"].as_array().map(Vec::len), Some(3));
+    let text = story.run(&[&["compare"], &FLUX[..], &["--best-for", "sglang"]].concat()).out;
+    expect![[r#"
+        sglang: sglang-strided at 799.3 ms per pass
+          --dit-layerwise-offload --dit-offload-prefetch-size 1
+          --dit-layerwise-resident-layers 8 --dit-layerwise-residency-policy
+          strided
+
+        flux1-dev on NVIDIA GeForce RTX 4090 with 12.0 GiB of VRAM
+        times per pass, estimated; each policy at its best setting
+
+          policy                      pass  to bound       H2D      peak    default  setting
+          sglang-strided          799.3 ms    +6.4 %  14.9 GiB  11.7 GiB    1.016 s  p=1:r=8
+          sglang-leading          893.3 ms   +18.9 %  15.8 GiB  11.5 GiB    1.016 s  p=2:r=7
+          sglang-layerwise        968.9 ms   +29.0 %  22.0 GiB   9.4 GiB    1.016 s  p=4
+
+          no schedule of blocks takes less than 751.4 ms per pass; -: units finer than blocks
+          default: what the engine ships; *: does not fit this budget
+
+          sglang-strided        --dit-layerwise-offload --dit-offload-prefetch-size 1
+                                --dit-layerwise-resident-layers 8 --dit-layerwise-residency-policy
+                                strided
+          sglang-leading        --dit-layerwise-offload --dit-offload-prefetch-size 2
+                                --dit-layerwise-resident-layers 7 --dit-layerwise-residency-policy
+                                leading
+          sglang-layerwise      --dit-layerwise-offload --dit-offload-prefetch-size 4
+    "#]]
+    .assert_eq(&text);
+    let given = compare(&["--policies", "sglang-leading:r=30"]);
+    assert_eq!(given["policies"][0]["fits"], false);
+    assert!(given["policies"][0]["reason"].as_str().is_some_and(|why| why.contains("smallest")));
 }
 
 #[test]

@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
 use super::{Terminal, verdict};
-use crate::error::{Error, Result};
-use crate::plan::{Plan, Policy, Request};
-use crate::units::Nanos;
+use crate::error::Result;
+use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Setting, Unit, bound};
+use crate::units::{Bytes, Fraction, Nanos};
 
 /// Compare policies under the same budget.
 ///
-/// Each policy gets the best of its settings that fits (most residents, one to three slots) unless its parameters
-/// are given: name:key=value:key=value, several separated by commas. `vramplan policies` lists them. Pass times
-/// are exact for the estimated compute times.
+/// Every policy gets the best of its settings that fits, found by exact evaluation, and beside it what its engine
+/// ships. Parameters can be given, name:key=value:key=value, and name:default is what ships; several policies are
+/// separated by commas. `vramplan policies` lists them. Pass times are exact for the estimated compute times.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,leading,spread:r=30"
+    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,sglang-strided,musubi-ring:b=2\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --best-for sglang"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -28,23 +28,37 @@ pub struct Args {
     /// Policies, separated by commas; all of them by default.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     policies: Vec<String>,
+    /// Only this engine's policies, its best setting and flags first: sglang, diffusers, musubi, …
+    #[arg(long, value_name = "ENGINE", conflicts_with = "policies")]
+    best_for: Option<String>,
 }
 
-/// One policy's plan, if it has one.
+/// One policy under one budget: a setting per component.
 pub struct Row {
     /// The policy.
     pub policy: Policy,
-    /// Its best plan that fits.
-    pub plan: Option<Plan>,
+    /// Its best setting that fits.
+    pub best: Option<Vec<Setting>>,
+    /// What its engine ships.
+    pub shipped: Option<Vec<Setting>>,
+    /// The smallest budget that one of its settings fits; none for the planner's own.
+    pub smallest: Option<Bytes>,
+    /// What no schedule of blocks takes less than.
+    pub bound: Nanos,
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    let policies = match &args.best_for {
+        Some(engine) => Policy::of_engine(engine)?,
+        None => policies(&args.policies)?,
+    };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let rows = rows(&request, &policies(&args.policies)?)?;
-    if rows.iter().all(|row| row.plan.is_none()) {
-        return Err(Error::usage("none of these policies has a setting that fits the budget"));
-    }
-    terminal.answer(&answer(&rows), &text(&request, &rows))
+    let rows = rows(&request, &policies)?;
+    let text = match &args.best_for {
+        Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
+        None => text(&request, &rows),
+    };
+    terminal.answer(&answer(&rows), &text)
 }
 
 /// The policies named, or all.
@@ -55,10 +69,39 @@ pub fn policies(names: &[String]) -> Result<Vec<Policy>> {
     names.iter().map(|name| Policy::parse(name)).collect()
 }
 
+/// The components to plan under a budget.
+pub fn inputs(request: &Request) -> Result<Vec<ComponentInput>> {
+    Ok(request.prepare()?.into_iter().map(|prepared| prepared.input).collect())
+}
+
 /// Plans by each policy under one budget.
 pub fn rows(request: &Request, policies: &[Policy]) -> Result<Vec<Row>> {
-    let row = |policy: &Policy| Ok(Row { policy: policy.clone(), plan: request.plan_by(policy)? });
+    let inputs = inputs(request)?;
+    let bounds: Vec<_> = inputs.iter().map(|input| bound::bound(&input.instance)).collect();
+    let row = |policy: &Policy| {
+        let explored: Result<Vec<Explored>> =
+            inputs.iter().map(|input| policy.explore(input)).collect();
+        let mut explored = explored?;
+        let (mut best, mut shipped) = (Some(Vec::new()), Some(Vec::new()));
+        let mut smallest = Some(Bytes::ZERO);
+        for ((explored, input), bounds) in explored.iter_mut().zip(&inputs).zip(&bounds) {
+            collect(&mut best, explored.best(input, bounds)?);
+            collect(&mut shipped, explored.shipped(input, bounds)?);
+            let least = explored.smallest().map(|slab| slab.saturating_add(input.reserve));
+            smallest = smallest.zip(least).map(|(known, least)| known.max(least));
+        }
+        let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
+        Ok(Row { policy: policy.clone(), best, shipped, smallest, bound })
+    };
     policies.iter().map(row).collect()
+}
+
+/// One more component's setting; none as soon as one has none.
+fn collect(settings: &mut Option<Vec<Setting>>, setting: Option<Setting>) {
+    match (settings.as_mut(), setting) {
+        (Some(known), Some(setting)) => known.push(setting),
+        _ => *settings = None,
+    }
 }
 
 /// Steady time of one pass over every planned component.
@@ -71,71 +114,174 @@ pub fn bound_of(plan: &Plan) -> Nanos {
     plan.components.iter().map(|component| component.bound.any_schedule).sum()
 }
 
-/// A plan's parameters, component by component.
-pub fn parameters_of(plan: &Plan) -> String {
-    let parameters = plan.components.iter().map(Policy::parameters);
-    parameters.collect::<Vec<_>>().join(" | ")
+impl Row {
+    /// Steady time of one pass at the best setting.
+    pub fn pass(&self) -> Option<Nanos> {
+        self.best.as_deref().map(pass)
+    }
+
+    /// Whether the block bound speaks of it.
+    fn bounded(&self) -> bool {
+        self.policy.spec().unit() == Unit::Block
+    }
+
+    fn reason(&self) -> Option<String> {
+        let needed = self.smallest.filter(|_| self.best.is_none())?;
+        Some(format!("no setting fits; the smallest budget that one does is {}", needed.human()))
+    }
+}
+
+fn pass(settings: &[Setting]) -> Nanos {
+    settings.iter().map(|setting| setting.plan.prediction.pass).sum()
+}
+
+/// The highest VRAM use over the components, which follow one another.
+pub fn peak(settings: &[Setting]) -> Bytes {
+    settings.iter().map(|setting| setting.plan.prediction.peak).max().unwrap_or_default()
+}
+
+/// Bytes copied in one steady pass of each component.
+pub fn bytes_per_pass(settings: &[Setting]) -> Bytes {
+    settings.iter().map(|setting| setting.plan.prediction.bytes_per_pass).sum()
+}
+
+/// The parameters, component by component.
+pub fn parameters(settings: &[Setting]) -> String {
+    joined(settings.iter().map(|setting| setting.parameters.as_str()))
+}
+
+fn flags(settings: &[Setting]) -> Option<String> {
+    let flags: Option<Vec<&str>> =
+        settings.iter().map(|setting| setting.flags.as_deref()).collect();
+    flags.map(|flags| joined(flags.into_iter()))
+}
+
+fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    let mut parts: Vec<&str> = parts.collect();
+    parts.dedup();
+    parts.join(" | ")
+}
+
+/// The unit that a policy brings in and releases, for people and programs.
+fn unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Block => "block",
+        Unit::Phase => "phase",
+        Unit::Leaf => "leaf",
+    }
 }
 
 /// The JSON answer.
 pub fn answer(rows: &[Row]) -> Value {
-    let bound = rows.iter().filter_map(|row| row.plan.as_ref()).map(bound_of).next();
     let policies: Vec<Value> = rows
         .iter()
         .map(|row| {
-            let plan = row.plan.as_ref();
-            let peak = plan.map(|p| p.components.iter().map(|c| c.prediction.peak.get()).max());
-            let bytes = |p: &Plan| -> u64 {
-                p.components.iter().map(|c| c.prediction.bytes_per_pass.get()).sum()
-            };
+            let best = row.best.as_deref();
+            let above = |pass: Nanos| pass.saturating_sub(row.bound).get();
+            let gap = row.pass().filter(|_| row.bounded());
+            let gap = gap.map(|pass| Fraction::of(above(pass), row.bound.get()));
+            let shipped = row.shipped.as_deref().map(|settings| {
+                json!({
+                    "parameters": parameters(settings),
+                    "pass_ns": pass(settings).get(),
+                    "peak_bytes": peak(settings).get(),
+                    "bytes_per_pass": bytes_per_pass(settings).get(),
+                    "fits": settings.iter().all(|setting| setting.fits),
+                    "engine_flags": flags(settings),
+                })
+            });
+            let engine = Some(row.policy.spec().engine).filter(|engine| !engine.is_empty());
             json!({
                 "policy": row.policy.name,
-                "parameters": plan.map(parameters_of),
-                "pass_ns": plan.map(|plan| pass_of(plan).get()),
-                "peak_bytes": peak.flatten(),
-                "bytes_per_pass": plan.map(bytes),
-                "fits": plan.is_some(),
-                "engine_flags": Value::Null,
+                "engine": engine,
+                "unit": unit(row.policy.spec().unit()),
+                "parameters": best.map(parameters),
+                "pass_ns": row.pass().map(Nanos::get),
+                "peak_bytes": best.map(|best| peak(best).get()),
+                "bytes_per_pass": best.map(|best| bytes_per_pass(best).get()),
+                "gap": gap,
+                "fits": best.is_some(),
+                "reason": row.reason(),
+                "smallest_budget_bytes": row.smallest.map(Bytes::get),
+                "engine_flags": best.and_then(flags),
+                "default": shipped,
             })
         })
         .collect();
-    json!({ "policies": policies, "bound_ns": bound.map(Nanos::get), "origin": "estimated" })
+    let bound = rows.first().map(|row| row.bound.get());
+    json!({ "policies": policies, "bound_ns": bound, "origin": "estimated" })
+}
+
+/// The best setting of one engine, to be copied.
+fn best_for(engine: &str, rows: &[Row]) -> String {
+    let fitting = rows.iter().filter_map(|row| Some((row.pass()?, row)));
+    let Some((time, row)) = fitting.min_by_key(|&(pass, _)| pass) else {
+        let least = rows.iter().filter_map(|row| row.smallest).min().unwrap_or_default();
+        return format!("{engine}: nothing fits; the smallest budget is {}\n\n", least.human());
+    };
+    let settings = row.best.as_deref().unwrap_or_default();
+    let mut text = format!("{engine}: {} at {} per pass\n", row.policy.name, time.human());
+    for line in verdict::wrapped(&flags(settings).unwrap_or_default()) {
+        let _ = writeln!(text, "  {line}");
+    }
+    text.push('\n');
+    text
 }
 
 fn text(request: &Request, rows: &[Row]) -> String {
     let mut text = format!(
-        "{} on {} with {} of VRAM; times per pass, estimated\n\n",
+        "{} on {} with {} of VRAM\ntimes per pass, estimated; each policy at its best setting\n\n",
         request.manifest.model,
         request.device.name,
         request.vram.human()
     );
+    let columns = ("pass", "to bound", "H2D", "peak", "default");
     let _ = writeln!(
         text,
-        "  {:<10}{:>11}{:>12}{:>12}{:>12}  setting",
-        "policy", "pass", "to bound", "H2D/pass", "peak"
+        "  {:<22}{:>10}{:>10}{:>10}{:>10}{:>11}  setting",
+        "policy", columns.0, columns.1, columns.2, columns.3, columns.4
     );
-    for row in rows {
-        let name = row.policy.name;
-        let Some(plan) = &row.plan else {
-            let _ = writeln!(text, "  {name:<10}{:>11}", "does not fit");
-            continue;
-        };
-        let first = plan.components.iter();
-        let bytes = first.clone().map(|c| c.prediction.bytes_per_pass).sum::<crate::units::Bytes>();
-        let peak = first.map(|c| c.prediction.peak).max().unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "  {name:<10}{:>11}{:>12}{:>12}{:>12}  {}",
-            pass_of(plan).human(),
-            verdict::slower(pass_of(plan), bound_of(plan)),
-            bytes.human(),
-            peak.human(),
-            parameters_of(plan),
-        );
+    let mut sorted: Vec<&Row> = rows.iter().collect();
+    sorted.sort_by_key(|row| row.pass().unwrap_or(Nanos::new(u64::MAX)));
+    for row in &sorted {
+        text.push_str(line(row).trim_end());
+        text.push('\n');
     }
-    if let Some(plan) = rows.iter().find_map(|row| row.plan.as_ref()) {
-        let _ =
-            writeln!(text, "\n  no schedule takes less than {} per pass", bound_of(plan).human());
+    let bound = rows.first().map(|row| row.bound).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "\n  no schedule of blocks takes less than {} per pass; -: units finer than blocks",
+        bound.human()
+    );
+    text.push_str("  default: what the engine ships; *: does not fit this budget\n\n");
+    for row in sorted {
+        let flags = row.best.as_deref().and_then(flags);
+        for (n, part) in flags.iter().flat_map(|flags| verdict::wrapped(flags)).enumerate() {
+            let name = if n == 0 { row.policy.name } else { "" };
+            let _ = writeln!(text, "  {name:<22}{part}");
+        }
     }
     text
+}
+
+fn line(row: &Row) -> String {
+    let name = row.policy.name;
+    let shipped = row.shipped.as_deref().map_or("-".to_owned(), |settings| {
+        let fits = settings.iter().all(|setting| setting.fits);
+        format!("{}{}", pass(settings).human(), if fits { "" } else { "*" })
+    });
+    let Some(settings) = row.best.as_deref() else {
+        let needed = row.smallest.unwrap_or_default().human();
+        let needs = format!("needs {needed}");
+        return format!("  {name:<22}{:>10}{:>10}{needs:>20}{shipped:>11}", "no", "-");
+    };
+    let pass = pass(settings);
+    let gap = if row.bounded() { verdict::slower(pass, row.bound) } else { "-".to_owned() };
+    format!(
+        "  {name:<22}{:>10}{gap:>10}{:>10}{:>10}{shipped:>11}  {}",
+        pass.human(),
+        bytes_per_pass(settings).human(),
+        peak(settings).human(),
+        parameters(settings),
+    )
 }

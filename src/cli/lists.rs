@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Terminal;
 use crate::error::{Error, Result};
-use crate::plan::POLICIES;
+use crate::plan::{POLICIES, Parameter};
 use crate::{device, model, plan, profile, workload};
 
 /// List the built-in models.
@@ -119,12 +119,29 @@ pub fn devices(_: &DevicesArgs, terminal: &mut Terminal) -> Result<()> {
 
 pub fn policies(_: &PoliciesArgs, terminal: &mut Terminal) -> Result<()> {
     let mut text = String::new();
-    for (name, _, meaning) in POLICIES {
-        let _ = writeln!(text, "{name:<10}{meaning}");
+    for spec in POLICIES {
+        let keys: Vec<String> = spec.parameters.iter().map(|p| format!(":{}=…", p.key)).collect();
+        let _ = writeln!(text, "{}{}", spec.name, keys.concat());
+        for line in super::verdict::wrapped(spec.meaning) {
+            let _ = writeln!(text, "  {line}");
+        }
+        for parameter in spec.parameters {
+            let _ = writeln!(text, "  {:<7}{}", parameter.key, parameter.meaning);
+        }
     }
+    text.push_str(
+        "\na bare name is its best setting that fits, name:default what its engine ships\n",
+    );
+    let parameter = |p: &Parameter| json!({ "key": p.key, "meaning": p.meaning });
     let list: Vec<Value> = POLICIES
         .iter()
-        .map(|(name, _, meaning)| json!({ "policy": name, "meaning": meaning }))
+        .map(|spec| {
+            let parameters: Vec<Value> = spec.parameters.iter().map(parameter).collect();
+            let engine = Some(spec.engine).filter(|engine| !engine.is_empty());
+            json!({
+                "policy": spec.name, "engine": engine, "meaning": spec.meaning, "parameters": parameters,
+            })
+        })
         .collect();
     terminal.answer(&json!({ "policies": list }), &text)
 }

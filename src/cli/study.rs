@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::compare::{self, Row, bound_of, parameters_of, pass_of};
+use super::compare::{self, Row, bound_of, pass_of};
 use super::inputs::RequestArgs;
 use super::sweep::{self, Point};
 use super::{Format, Terminal, check, files, plan as plan_command, run as run_command, verdict};
@@ -122,19 +122,20 @@ fn extras(
     plan_yaml: String,
 ) -> Extras {
     let policy_rows = rows.iter().filter_map(|row| {
-        let plan = row.plan.as_ref()?;
-        let components = plan.components.iter();
+        let settings = row.best.as_deref()?;
         Some(PolicyRow {
             policy: row.policy.name.to_owned(),
-            parameters: parameters_of(plan),
-            pass: pass_of(plan),
-            peak: components.clone().map(|c| c.prediction.peak).max().unwrap_or_default(),
-            bytes_per_pass: components.map(|c| c.prediction.bytes_per_pass).sum(),
+            parameters: compare::parameters(settings),
+            pass: row.pass()?,
+            peak: compare::peak(settings),
+            bytes_per_pass: compare::bytes_per_pass(settings),
             fits: true,
         })
     });
+    let charted = charted(rows);
     let sweep_rows = points.iter().flat_map(|point| {
-        policies.iter().zip(&point.passes).map(|(policy, &pass)| SweepRow {
+        let passes = policies.iter().zip(&point.passes).zip(&charted).filter(|(_, shown)| **shown);
+        passes.map(|((policy, &pass), _)| SweepRow {
             policy: policy.name.to_owned(),
             vram: point.vram,
             pass,
@@ -153,6 +154,21 @@ fn extras(
         origin: None,
         plan_yaml: Some(plan_yaml),
     }
+}
+
+/// By row: whether it has a line in the chart of the sweep. Ours, and of every engine its best at this budget,
+/// unless that takes more than twice as long as ours: the lines below would be one. `sweep.csv` has all.
+fn charted(rows: &[Row]) -> Vec<bool> {
+    let ours = rows.first().and_then(Row::pass).unwrap_or_default();
+    let is_best = |row: &Row| {
+        let engine = row.policy.spec().engine;
+        let rivals = rows.iter().filter(|rival| rival.policy.spec().engine == engine);
+        let best = rivals.filter_map(|rival| Some((rival.pass()?, rival.policy.name))).min();
+        let near =
+            |(pass, name): (Nanos, &str)| name == row.policy.name && pass <= ours.saturating_mul(2);
+        !engine.is_empty() && best.is_some_and(near)
+    };
+    rows.iter().enumerate().map(|(n, row)| n == 0 || is_best(row)).collect()
 }
 
 /// From which budget on a steady pass costs nothing more than with everything resident.
@@ -183,7 +199,7 @@ fn more(plan: &Plan, points: &[Point]) -> String {
 fn others(plan: &Plan, rows: &[Row]) -> Option<String> {
     let ours = pass_of(plan);
     let others = rows.iter().filter(|row| row.policy.name != "hybrid");
-    let others = others.filter_map(|row| Some((row.policy.name, pass_of(row.plan.as_ref()?))));
+    let others = others.filter_map(|row| Some((row.policy.name, row.pass()?)));
     let (name, pass) = others.min_by_key(|&(_, pass)| pass)?;
     // One part in two thousand is below what any of the estimates can tell apart.
     if pass.get() <= ours.get() + ours.get() / 2_000 {

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::compare::{self, bound_of, pass_of};
+use super::compare;
 use super::inputs::{Prepared, RequestArgs};
 use super::{Terminal, files};
 use crate::error::{Error, Result};
-use crate::plan::Policy;
+use crate::plan::{ComponentInput, Explored, Policy, bound};
 use crate::units::{Bytes, Nanos};
 
 /// Budgets that one sweep may have.
@@ -100,7 +100,8 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     terminal.answer(&answer(&policies, &points), &(head + &text))
 }
 
-/// Plans every policy at every budget.
+/// Plans every policy at every budget. Settings are built once; from one budget to the next only the choice among
+/// them changes.
 pub fn points(
     prepared: &Prepared,
     policies: &[Policy],
@@ -108,31 +109,39 @@ pub fn points(
     terminal: &Terminal,
 ) -> Result<Vec<Point>> {
     let progress = terminal.progress(budgets.len() as u64, "planning budgets");
+    let mut explored: Option<Vec<Vec<Explored>>> = None;
     let mut points = Vec::with_capacity(budgets.len());
     for &vram in budgets {
-        points.push(point(prepared, policies, vram)?);
+        let inputs = match compare::inputs(&prepared.under(vram)) {
+            Ok(inputs) => inputs,
+            Err(Error::Infeasible(_)) => {
+                let passes = vec![None; policies.len()];
+                points.push(Point { vram, bound: None, passes, everything_fits: false });
+                progress.inc(1);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if explored.is_none() {
+            let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
+            explored = Some(policies.iter().map(each).collect::<Result<_>>()?);
+        }
+        let bound = inputs.iter().map(|input| bound::bound(&input.instance).any_schedule).sum();
+        let mut passes = Vec::with_capacity(policies.len());
+        for components in explored.iter_mut().flatten() {
+            let mut sum = Some(Nanos::ZERO);
+            for (explored, input) in components.iter_mut().zip(&inputs) {
+                let pass = explored.best_pass(input)?;
+                sum = sum.zip(pass).map(|(sum, pass)| sum.saturating_add(pass));
+            }
+            passes.push(sum);
+        }
+        let everything_fits = inputs.iter().all(ComponentInput::everything_fits);
+        points.push(Point { vram, bound: Some(bound), passes, everything_fits });
         progress.inc(1);
     }
     progress.finish_and_clear();
     Ok(points)
-}
-
-fn point(prepared: &Prepared, policies: &[Policy], vram: Bytes) -> Result<Point> {
-    match compare::rows(&prepared.under(vram), policies) {
-        Ok(rows) => Ok(Point {
-            vram,
-            bound: rows.iter().find_map(|row| row.plan.as_ref()).map(bound_of),
-            passes: rows.iter().map(|row| row.plan.as_ref().map(pass_of)).collect(),
-            everything_fits: rows.first().and_then(|row| row.plan.as_ref()).is_some_and(|plan| {
-                plan.components.iter().all(|component| component.window.bytes.is_zero())
-            }),
-        }),
-        Err(Error::Infeasible(_)) => {
-            let passes = vec![None; policies.len()];
-            Ok(Point { vram, bound: None, passes, everything_fits: false })
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// The JSON answer.
@@ -153,21 +162,37 @@ pub fn answer(policies: &[Policy], points: &[Point]) -> Value {
     json!({ "points": points, "origin": "estimated" })
 }
 
+/// Policies that have a column each; of more, the first and the best of the others are shown.
+const MAX_COLUMNS: usize = 6;
+
 fn text(policies: &[Policy], points: &[Point]) -> String {
     let mut text = format!("  {:>10}", "VRAM");
-    for policy in policies {
-        let _ = write!(text, "{:>11}", policy.name);
+    let all = policies.len() <= MAX_COLUMNS;
+    let columns = if all { policies } else { &policies[..1] };
+    let width = |policy: &Policy| policy.name.len().max(9) + 2;
+    for policy in columns {
+        let _ = write!(text, "{:>1$}", policy.name, width(policy));
     }
-    let _ = writeln!(text, "{:>11}", "bound");
+    let others = if all { "" } else { "  best other" };
+    let _ = writeln!(text, "{:>11}{others}", "bound");
     let shown = |time: Option<Nanos>| time.map_or("-".to_owned(), Nanos::human);
     for point in points {
         let _ = write!(text, "  {:>10}", point.vram.human());
-        for &pass in &point.passes {
-            let _ = write!(text, "{:>11}", shown(pass));
+        for (policy, &pass) in columns.iter().zip(&point.passes) {
+            let _ = write!(text, "{:>1$}", shown(pass), width(policy));
         }
-        let _ = writeln!(text, "{:>11}", shown(point.bound));
+        let _ = write!(text, "{:>11}", shown(point.bound));
+        let others = policies.iter().zip(&point.passes).skip(columns.len());
+        let best = others.filter_map(|(policy, &pass)| Some((pass?, policy.name))).min();
+        if let Some((pass, name)) = best.filter(|_| !all) {
+            let _ = write!(text, "{:>12} {name}", pass.human());
+        }
+        text.push('\n');
     }
-    text.push_str("\n  - does not fit; bound: no schedule is faster\n");
+    text.push_str("\n  - does not fit; bound: no schedule of blocks is faster\n");
+    if !all {
+        text.push_str("  -o FILE or --format json for every policy\n");
+    }
     text
 }
 

@@ -258,7 +258,7 @@ pub fn write_line(text: &mut String, (label, line): &Line) {
 const UNITS: [&str; 9] = ["ns", "us", "ms", "s", "B", "KiB", "MiB", "GiB", "%"];
 
 /// Breaks a line at blanks so that it fits beside its label.
-fn wrapped(line: &str) -> Vec<String> {
+pub fn wrapped(line: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for word in line.split(' ') {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '%');

@@ -34,6 +34,10 @@ pub(super) struct BlockFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evict_after: Option<Evict>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copies: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pieces: Option<Vec<PieceFields>>,
@@ -56,6 +60,10 @@ struct PieceFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evict_after: Option<Evict>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copies: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<HostMemory>,
 }
 
@@ -71,8 +79,9 @@ impl TryFrom<PieceFields> for Piece {
         let (part, residency) = match (fields.resident, fields.streamed) {
             (Some(part), None) => {
                 let streams = fields.issue_after.is_some() || fields.issue_before.is_some();
-                if streams || fields.evict_after.is_some() || fields.from.is_some() {
-                    return Err("found issue, evict or from on a resident piece, expected them \
+                let leaves = fields.evict_after.is_some() || fields.held_until.is_some();
+                if streams || leaves || fields.from.is_some() || fields.copies.is_some() {
+                    return Err("found issue, evict, held, copies or from on a resident piece, expected them \
                                 on streamed pieces only"
                         .into());
                 }
@@ -83,6 +92,8 @@ impl TryFrom<PieceFields> for Piece {
                     issue_after: fields.issue_after,
                     issue_before: fields.issue_before,
                     evict_after: fields.evict_after.unwrap_or_default(),
+                    held_until: fields.held_until,
+                    copies: fields.copies.filter(|&copies| copies > 1).unwrap_or(0),
                     from: fields.from.unwrap_or_default(),
                 };
                 (part, Residency::Streamed(stream))
@@ -108,6 +119,8 @@ impl From<Piece> for PieceFields {
                 issue_after: stream.issue_after,
                 issue_before: stream.issue_before,
                 evict_after: Some(stream.evict_after),
+                held_until: stream.held_until,
+                copies: (stream.copies > 1).then_some(stream.copies),
                 from: (stream.from != HostMemory::Pinned).then_some(stream.from),
                 ..fields
             },
@@ -136,6 +149,8 @@ impl TryFrom<BlockFields> for BlockPlan {
                 issue_after: fields.issue_after,
                 issue_before: fields.issue_before,
                 evict_after: fields.evict_after,
+                held_until: fields.held_until,
+                copies: fields.copies,
                 from: fields.from,
             }],
         };
@@ -161,6 +176,8 @@ impl From<BlockPlan> for BlockFields {
             issue_after: flat.issue_after,
             issue_before: flat.issue_before,
             evict_after: flat.evict_after,
+            held_until: flat.held_until,
+            copies: flat.copies,
             from: flat.from,
             pieces: (!single).then_some(pieces),
         }

@@ -12,8 +12,8 @@ use super::planner;
 use super::ring::Placed;
 use super::schedule::Schedule;
 use super::spec::{
-    BlockPlan, ComponentPlan, Evict, Granularity, HostMemory, Part, Piece, ROOT, Residency, Slab,
-    Stream, UseRef, Window,
+    BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, UseRef,
+    Window,
 };
 use super::timing;
 use crate::device::DeviceSpec;
@@ -57,6 +57,13 @@ impl ComponentInput {
         plan.prediction = predict(&plan, self.device(), self.reserve)?;
         plan.bound = bound_of(&self.instance, plan.prediction.pass);
         Ok(plan)
+    }
+
+    /// Whether nothing needs to stream.
+    pub fn everything_fits(&self) -> bool {
+        let uses = 0..self.instance.uses.len();
+        let all: Bytes = uses.map(|n| self.instance.aligned(n)).sum();
+        all <= self.instance.budget
     }
 
     fn device(&self) -> &DeviceSpec {
@@ -171,12 +178,7 @@ fn streamed_piece(
         block: instance.uses[user].block.clone(),
         passes_back,
     });
-    let stream = Stream {
-        issue_after,
-        issue_before: None,
-        evict_after: Evict::Use,
-        from: HostMemory::Pinned,
-    };
+    let stream = Stream { issue_after, ..Stream::default() };
     Piece {
         part,
         bytes: group.bytes,

@@ -2,7 +2,6 @@
 
 use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
-use super::policy::Policy;
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
 use crate::device::DeviceSpec;
 use crate::digest::digest;
@@ -119,16 +118,6 @@ impl Request {
         let plans: Result<Vec<ComponentPlan>> =
             self.prepare()?.iter().map(|prepared| prepared.input.plan(self.granularity)).collect();
         self.assemble(plans?)
-    }
-
-    /// The plan that a policy makes; none when it does not fit.
-    pub fn plan_by(&self, policy: &Policy) -> Result<Option<Plan>> {
-        let mut plans = Vec::new();
-        for prepared in self.prepare()? {
-            let Some(plan) = policy.plan(&prepared.input)? else { return Ok(None) };
-            plans.push(plan);
-        }
-        self.assemble(plans).map(Some)
     }
 
     /// Puts components' plans together, with the digests of what they were made from.

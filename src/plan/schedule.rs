@@ -95,6 +95,8 @@ impl Schedule {
     pub fn of(component: &ComponentPlan, device: &DeviceSpec) -> Result<Self> {
         let mut builder = Builder::new(component, device);
         builder.plan_slots();
+        builder.plan_releases();
+        builder.plan_syncs();
         builder.place_ops();
         builder.add_waits();
         if builder.problems.is_empty() {
@@ -124,8 +126,6 @@ struct Builder<'a> {
     component: &'a ComponentPlan,
     device: &'a DeviceSpec,
     index: BTreeMap<&'a str, usize>,
-    /// By use: the host synchronisations directly before or after it.
-    syncs_of: Vec<Vec<usize>>,
     /// Fetches issued directly before each use, in the order of their issue.
     fetches: Vec<Vec<Fetch>>,
     ops: Vec<Op>,
@@ -134,9 +134,23 @@ struct Builder<'a> {
     compute_of: Vec<usize>,
     /// Operations that make a piece present, for the compute of its block.
     arrivals: Vec<Vec<(usize, u32)>>,
-    /// The operation that frees a streamed block's bytes, by block.
+    /// The operation that frees the last of what the end of a use frees, by use.
     release_of: Vec<usize>,
+    /// Streamed pieces whose bytes stay until the end of each use, as block and piece.
+    held: Vec<Vec<(usize, usize)>>,
+    /// Synchronisations of the host by use, with their place: before it, on arrival, after it.
+    syncs: Vec<Vec<(Place, &'a HostSync)>>,
+    /// Write-backs that wait for the copy issued last, in the pass before.
+    after_last_copy: Vec<usize>,
     problems: Vec<Problem>,
+}
+
+/// Where the host synchronises, relative to a use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Before,
+    Arrival,
+    After,
 }
 
 impl<'a> Builder<'a> {
@@ -145,24 +159,19 @@ impl<'a> Builder<'a> {
         let names = component.blocks.iter().enumerate();
         let index: BTreeMap<&str, usize> =
             names.map(|(n, block)| (block.block.as_str(), n)).collect();
-        let mut syncs_of = vec![Vec::new(); count];
-        for (n, sync) in component.host_syncs.iter().enumerate() {
-            let target = sync.before.as_deref().or(sync.after.as_deref());
-            if let Some(&block) = target.and_then(|id| index.get(id)) {
-                syncs_of[block].push(n);
-            }
-        }
         Self {
             component,
             device,
             index,
-            syncs_of,
             fetches: vec![Vec::new(); count],
             ops: Vec::new(),
             last_on: [(None, 0); Lane::ALL.len()],
             compute_of: vec![0; count],
             arrivals: vec![Vec::new(); count],
             release_of: vec![0; count],
+            held: vec![Vec::new(); count],
+            syncs: vec![Vec::new(); count],
+            after_last_copy: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -212,34 +221,92 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Decides after which use each streamed piece's bytes are released.
+    fn plan_releases(&mut self) {
+        for (block, piece, what) in self.pieces() {
+            let Residency::Streamed(stream) = &what.residency else { continue };
+            let until = stream.held_until.as_deref().map(|until| self.index.get(until).copied());
+            match until.unwrap_or(Some(block)) {
+                Some(until) if until >= block => self.held[until].push((block, piece)),
+                _ => {
+                    let found = format!("{:?}", stream.held_until);
+                    self.problem(block, "held_until", found, "its own use or a later one");
+                }
+            }
+        }
+    }
+
+    fn plan_syncs(&mut self) {
+        for sync in &self.component.host_syncs {
+            let named = [
+                (Place::Before, &sync.before),
+                (Place::Arrival, &sync.arrival),
+                (Place::After, &sync.after),
+            ];
+            for (place, target) in named {
+                let target = target.as_ref().and_then(|target| self.index.get(target.as_str()));
+                if let Some(&block) = target {
+                    self.syncs[block].push((place, sync));
+                }
+            }
+        }
+    }
+
     /// Lays the operations out in order of issue.
     fn place_ops(&mut self) {
         for block in 0..self.component.blocks.len() {
-            self.place_syncs(block, |sync| sync.before.as_deref());
+            self.place_syncs(block, Place::Before);
             for fetch in std::mem::take(&mut self.fetches[block]) {
                 self.place_fetch(fetch);
             }
-            let plan = &self.component.blocks[block];
-            let writes_back = |piece: &&Piece| matches!(&piece.residency, Residency::Streamed(s) if s.evict_after == Evict::WriteBack);
-            let back: Bytes = plan.pieces.iter().filter(writes_back).map(|p| p.bytes).sum();
+            self.place_syncs(block, Place::Arrival);
             self.compute_of[block] = self.ops.len();
             self.release_of[block] = self.ops.len();
             self.ops.push(Op {
-                duration: plan.compute,
-                releases: plan.streamed_bytes().saturating_sub(back),
+                duration: self.component.blocks[block].compute,
                 ..operation(OpKind::Compute, Lane::Compute, block)
             });
-            if !back.is_zero() {
-                self.release_of[block] = self.ops.len();
-                self.ops.push(Op {
-                    bytes: back,
-                    duration: self.device.d2h.time_for(back),
-                    waits: vec![Wait { op: self.compute_of[block], passes_back: 0 }],
-                    releases: back,
-                    ..operation(OpKind::WriteBack, Lane::D2h, block)
-                });
+            self.place_releases(block);
+            self.place_syncs(block, Place::After);
+        }
+    }
+
+    /// What the end of a use frees: at once, or by a copy back to the host.
+    fn place_releases(&mut self, use_of: usize) {
+        let held = std::mem::take(&mut self.held[use_of]);
+        for blocks in held.chunk_by(|a, b| a.0 == b.0) {
+            let block = blocks[0].0;
+            let (mut back, mut duration, mut exchange) = (Bytes::ZERO, Nanos::ZERO, false);
+            for &(_, piece) in blocks {
+                let what = &self.component.blocks[block].pieces[piece];
+                let Residency::Streamed(stream) = &what.residency else { continue };
+                if stream.evict_after == Evict::Use || what.bytes.is_zero() {
+                    let freed = &mut self.ops[self.compute_of[use_of]].releases;
+                    *freed = freed.saturating_add(what.bytes);
+                    continue;
+                }
+                exchange |= stream.evict_after == Evict::Exchange;
+                back = back.saturating_add(what.bytes);
+                // Back to pageable memory costs what coming from there does: both are staged by the host.
+                let link = match stream.from {
+                    HostMemory::Pageable => self.device.pageable.as_ref(),
+                    HostMemory::Pinned | HostMemory::Disk => Some(&self.device.d2h),
+                };
+                let time = self.link(block, "pageable", link, what.bytes, stream.copies);
+                duration = duration.saturating_add(time);
             }
-            self.place_syncs(block, |sync| sync.after.as_deref());
+            if back.is_zero() {
+                continue;
+            }
+            let mut waits = vec![Wait { op: self.compute_of[use_of], passes_back: 0 }];
+            match self.last_on(Lane::H2d).filter(|_| exchange) {
+                Some(wait) => waits.push(wait),
+                None if exchange => self.after_last_copy.push(self.ops.len()),
+                None => {}
+            }
+            self.release_of[use_of] = self.ops.len();
+            let write_back = operation(OpKind::WriteBack, Lane::D2h, block);
+            self.ops.push(Op { bytes: back, duration, waits, releases: back, ..write_back });
         }
     }
 
@@ -249,14 +316,14 @@ impl<'a> Builder<'a> {
         if what.bytes.is_zero() {
             return;
         }
-        let from = match &what.residency {
-            Residency::Resident => HostMemory::Pinned,
-            Residency::Streamed(stream) => stream.from,
+        let (from, copies) = match &what.residency {
+            Residency::Resident => (HostMemory::Pinned, 1),
+            Residency::Streamed(stream) => (stream.from, stream.copies),
         };
         let mut waits = Vec::new();
         if from == HostMemory::Disk {
             waits.push(Wait { op: self.ops.len(), passes_back: 0 });
-            let duration = self.link(block, "disk", self.device.disk.as_ref(), what.bytes);
+            let duration = self.link(block, "disk", self.device.disk.as_ref(), what.bytes, copies);
             let read = operation(OpKind::Read, Lane::Disk, block);
             let piece = Some(piece);
             self.ops.push(Op { piece, bytes: what.bytes, duration, when, ahead, ..read });
@@ -265,7 +332,7 @@ impl<'a> Builder<'a> {
             HostMemory::Pageable => self.device.pageable.as_ref(),
             HostMemory::Pinned | HostMemory::Disk => Some(&self.device.h2d),
         };
-        let duration = self.link(block, "pageable", link, what.bytes);
+        let duration = self.link(block, "pageable", link, what.bytes, copies);
         self.arrivals[block].push((self.ops.len(), ahead));
         self.ops.push(Op {
             piece: Some(piece),
@@ -279,24 +346,32 @@ impl<'a> Builder<'a> {
         });
     }
 
-    fn link(&mut self, block: usize, name: &str, link: Option<&Link>, bytes: Bytes) -> Nanos {
+    /// The time of so many equal copies over a link.
+    fn link(
+        &mut self,
+        block: usize,
+        name: &str,
+        link: Option<&Link>,
+        bytes: Bytes,
+        copies: u32,
+    ) -> Nanos {
         if link.is_none() {
             let expected = format!("a device spec with {name}: {{rate, latency}}");
             self.problem(block, "from", format!("a copy from {name} memory"), &expected);
         }
-        link.map_or(Nanos::ZERO, |link| link.time_for(bytes))
+        let Some(link) = link else { return Nanos::ZERO };
+        let copies = u64::from(copies.max(1)).min(bytes.get().max(1));
+        let (each, more) = (bytes.get() / copies, bytes.get() % copies);
+        let larger = link.time_for(Bytes::new(each + 1)).saturating_mul(more);
+        larger.saturating_add(link.time_for(Bytes::new(each)).saturating_mul(copies - more))
     }
 
-    fn place_syncs(&mut self, block: usize, target: fn(&HostSync) -> Option<&str>) {
-        for index in self.syncs_of[block].clone() {
-            let sync = &self.component.host_syncs[index];
-            if target(sync).is_none() {
-                continue;
-            }
-            let (lanes, duration) = (&sync.waits, sync.cost);
-            let waits = lanes.iter().filter_map(|&lane| self.last_on(lane)).collect();
+    fn place_syncs(&mut self, block: usize, place: Place) {
+        let here = self.syncs[block].iter().filter(|(at, _)| *at == place);
+        for sync in here.map(|&(_, sync)| sync).collect::<Vec<_>>() {
+            let waits = sync.waits.iter().filter_map(|&lane| self.last_on(lane)).collect();
             let op = operation(OpKind::HostSync, Lane::Host, block);
-            self.ops.push(Op { duration, waits, ..op });
+            self.ops.push(Op { duration: sync.cost, waits, ..op });
         }
     }
 
@@ -321,6 +396,11 @@ impl<'a> Builder<'a> {
         }
         for op in 0..self.ops.len() {
             self.add_issue_wait(op);
+        }
+        if let Some(last) = self.last_on(Lane::H2d) {
+            for op in std::mem::take(&mut self.after_last_copy) {
+                self.ops[op].waits.push(Wait { op: last.op, passes_back: 1 });
+            }
         }
         self.add_host_waits();
         for (n, op) in self.ops.iter().enumerate() {

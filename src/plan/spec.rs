@@ -148,6 +148,10 @@ pub struct HostSync {
     /// Directly before this use is issued …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// … or between the copies that are issued before this use and the use itself: blocking copies, and copies
+    /// that are queued on the compute stream …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<String>,
     /// … or directly after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
@@ -195,7 +199,7 @@ pub enum Residency {
 }
 
 /// How a streamed piece comes and goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stream {
     /// The use that must have ended before the copy may start; none when its place is free anyway.
     pub issue_after: Option<UseRef>,
@@ -203,6 +207,10 @@ pub struct Stream {
     pub issue_before: Option<UseRef>,
     /// When its bytes are released.
     pub evict_after: Evict,
+    /// A later use of the same pass until whose end its bytes stay; none for its own use.
+    pub held_until: Option<String>,
+    /// Copies it comes in, back to back and of equal size, each paying the link's latency; 0 for a single one.
+    pub copies: u32,
     /// Where the copy comes from.
     pub from: HostMemory,
 }
@@ -216,6 +224,8 @@ pub enum Evict {
     Use,
     /// At the end of a copy back to the host that follows its use.
     WriteBack,
+    /// At the end of such a copy that takes its turn among the copies to the device: both share one stream.
+    Exchange,
 }
 
 /// Host memory that a copy comes from.

@@ -93,11 +93,10 @@ fn check_component(
         require(!root || n == 0, &field, found, "the root before every block".into());
     }
     for (n, sync) in component.host_syncs.iter().enumerate() {
-        let target = match (&sync.before, &sync.after) {
-            (Some(target), None) | (None, Some(target)) => names.contains(target.as_str()),
-            _ => false,
-        };
-        let found = format!("before {:?}, after {:?}", sync.before, sync.after);
+        let targets = [&sync.before, &sync.arrival, &sync.after];
+        let named: Vec<&String> = targets.into_iter().flatten().collect();
+        let target = named.len() == 1 && names.contains(named[0].as_str());
+        let found = format!("before, arrival, after: {targets:?}");
         let expected = "one of them, the id of a block of this component".to_owned();
         require(target, &format!("host_syncs[{n}]"), found, expected);
     }
@@ -175,9 +174,14 @@ fn check_offsets(
 
 fn check_uses(place: &str, names: &BTreeSet<&str>, piece: &Piece, problems: &mut Vec<Problem>) {
     let Residency::Streamed(stream) = &piece.residency else { return };
-    let named = [("issue_after", &stream.issue_after), ("issue_before", &stream.issue_before)];
-    for (field, target) in named {
-        let Some(UseRef { block, .. }) = target else { continue };
+    let block = |target: &Option<UseRef>| target.as_ref().map(|target| target.block.clone());
+    let named = [
+        ("issue_after", block(&stream.issue_after)),
+        ("issue_before", block(&stream.issue_before)),
+        ("held_until", stream.held_until.clone()),
+    ];
+    for (field, block) in named {
+        let Some(block) = block else { continue };
         if !names.contains(block.as_str()) {
             let expected = "the id of a block of this component";
             problems.push(Problem::new(format!("{place}.{field}"), format!("{block:?}"), expected));

@@ -1,0 +1,365 @@
+//! Turns a policy and a component into its settings with what each needs and takes, and finds the best that fits.
+//!
+//! Nothing but the budget changes from one budget to the next, so settings are built once: their slab is known at
+//! once, their time has a floor (the busiest lane), and only those whose floor could still win are evaluated
+//! exactly. The answer is that of evaluating them all.
+
+use super::build::build;
+use super::catalogue::{Range, Shape};
+use super::recipe::{Recipe, Unit};
+use super::{Policy, units};
+use crate::error::{Error, Result};
+use crate::figures::{Bound, Prediction};
+use crate::lane::Lane;
+use crate::plan::bound::Bounds;
+use crate::plan::layout::{ComponentInput, predict};
+use crate::plan::schedule::{Schedule, When};
+use crate::plan::{ComponentPlan, Granularity, timing};
+use crate::units::{Bytes, Fraction, Nanos};
+
+/// Values of one parameter that are tried before the neighbourhood of the best is.
+const MAX_VALUES: u64 = 72;
+
+/// A policy at a setting, planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its parameters: `p=1:r=30`; empty where there are none.
+    pub parameters: String,
+    /// The flags or the call that set it in its engine.
+    pub flags: Option<String>,
+    /// The plan.
+    pub plan: ComponentPlan,
+    /// Whether it fits the budget.
+    pub fits: bool,
+}
+
+/// A setting and what is known of it.
+#[derive(Debug, Clone)]
+struct Entry {
+    values: Vec<u64>,
+    /// The time of its busiest lane: it takes no less.
+    floor: Nanos,
+    bytes: Bytes,
+    slab: Bytes,
+    pass: Option<Nanos>,
+}
+
+impl Entry {
+    /// What the search prefers least of: time, bytes streamed, slab.
+    fn key(&self) -> (Nanos, Bytes, Bytes) {
+        (self.pass.unwrap_or(self.floor), self.bytes, self.slab)
+    }
+}
+
+/// The settings of a policy for one component, whatever the budget.
+#[derive(Debug, Clone)]
+pub struct Explored {
+    policy: Policy,
+    shape: Shape,
+    entries: Vec<Entry>,
+}
+
+impl Policy {
+    /// What a component offers its parameters.
+    pub fn shape(input: &ComponentInput) -> Shape {
+        let blocks = units::units(input, Unit::Block);
+        let real = || blocks.iter().filter(|block| !block.is_root() && !block.bytes.is_zero());
+        let mut lists: Vec<u64> = Vec::new();
+        for list in real().filter_map(|block| block.list) {
+            lists.resize(lists.len().max(list + 1), 0);
+            lists[list] += 1;
+        }
+        Shape {
+            blocks: real().count() as u64,
+            longest: lists.iter().copied().max().unwrap_or(0),
+            lists: lists.iter().filter(|&&count| count > 0).count() as u64,
+            largest: real().map(|block| block.bytes).max().unwrap_or_default(),
+            root: input.root,
+            leaves: units::units(input, Unit::Leaf).len() as u64,
+        }
+    }
+
+    /// Builds every setting that is worth trying. Fails on given values that the component has no room for.
+    pub fn explore(&self, input: &ComponentInput) -> Result<Explored> {
+        let shape = Self::shape(input);
+        let mut explored = Explored { policy: self.clone(), shape, entries: Vec::new() };
+        let mut tried: Vec<Vec<u64>> = vec![Vec::new()];
+        for (n, parameter) in self.spec.parameters.iter().enumerate() {
+            let most = parameter.most(&shape);
+            let shipped =
+                if self.shipped { (self.spec.default)(&shape).get(n).copied() } else { None };
+            let given = self.given[n].or(shipped);
+            if let Some(value) = given.filter(|&value| value > most) {
+                let (name, key) = (self.name, parameter.key);
+                return Err(Error::usage(format!(
+                    "policy {name}: found {key}={value}, expected at most {most} in {}",
+                    input.name
+                )));
+            }
+            let candidates = |before: &[u64]| match given {
+                Some(value) => vec![value],
+                None => candidates(parameter.range, &shape, before),
+            };
+            let longer = tried.iter().flat_map(|before| {
+                candidates(before).into_iter().map(|value| [&before[..], &[value]].concat())
+            });
+            tried = longer.collect();
+        }
+        if self.spec.recipe.is_some() {
+            for values in tried {
+                explored.add(input, values)?;
+            }
+        }
+        explored.sort();
+        Ok(explored)
+    }
+}
+
+/// The values of a parameter that are tried first, given the values of those before it.
+fn candidates(range: Range, shape: &Shape, before: &[u64]) -> Vec<u64> {
+    let spaced = |least: u64, most: u64| {
+        let count = (most.saturating_sub(least) + 1).min(MAX_VALUES);
+        let mut values: Vec<u64> = (0..count)
+            .map(|n| least + n * (most - least) / count.saturating_sub(1).max(1))
+            .collect();
+        values.dedup();
+        values
+    };
+    match range {
+        Range::Blocks(least) => spaced(least.min(shape.blocks), shape.blocks),
+        Range::Leaves => spaced(0, shape.leaves),
+        Range::PerCent => (0..=100).collect(),
+        Range::Some(_, _, tried) => tried.to_vec(),
+        Range::OfGroup => {
+            let group = before.last().copied().unwrap_or(0);
+            let few = [
+                1,
+                2,
+                3,
+                group / 2,
+                group * 3 / 4,
+                group.saturating_sub(2),
+                group.saturating_sub(1),
+            ];
+            let mut values: Vec<u64> =
+                few.into_iter().filter(|&n| n > 0 && n <= group.max(1)).collect();
+            values.sort_unstable();
+            values.dedup();
+            values
+        }
+    }
+}
+
+impl Explored {
+    fn recipe(&self, values: &[u64]) -> Option<Recipe> {
+        self.policy.spec.recipe.map(|recipe| recipe(values, &self.shape))
+    }
+
+    fn build(&self, input: &ComponentInput, values: &[u64]) -> Result<ComponentPlan> {
+        let recipe = self.recipe(values).unwrap_or(Recipe::RESIDENT);
+        Ok(build(input, &self.name(values), &recipe))
+    }
+
+    /// The policy with its parameters: `sglang-strided:p=1:r=30`.
+    fn name(&self, values: &[u64]) -> String {
+        match self.parameters(values) {
+            parameters if parameters.is_empty() => self.policy.name.to_owned(),
+            parameters => format!("{}:{parameters}", self.policy.name),
+        }
+    }
+
+    fn parameters(&self, values: &[u64]) -> String {
+        let keyed = self.policy.spec.parameters.iter().zip(values);
+        let keyed: Vec<String> = keyed.map(|(p, value)| format!("{}={value}", p.key)).collect();
+        keyed.join(":")
+    }
+
+    fn add(&mut self, input: &ComponentInput, values: Vec<u64>) -> Result<()> {
+        let plan = self.build(input, &values)?;
+        let schedule = Schedule::of(&plan, &input.instance.device)?;
+        let busy = |lane: Lane| {
+            let on = schedule.ops.iter().filter(|op| op.lane == lane && op.when != When::First);
+            on.map(|op| op.duration).sum::<Nanos>()
+        };
+        let floor = Lane::ALL.into_iter().map(busy).max().unwrap_or_default();
+        let (bytes, slab) = (schedule.bytes_per_pass(), plan.slab.bytes);
+        self.entries.push(Entry { values, floor, bytes, slab, pass: None });
+        Ok(())
+    }
+
+    /// Lowest floor first, so that a search can stop early.
+    fn sort(&mut self) {
+        self.entries.sort_by_key(|entry| (entry.floor, entry.bytes, entry.slab));
+    }
+
+    /// The smallest slab of any setting; none for the planner's own.
+    pub fn smallest(&self) -> Option<Bytes> {
+        self.entries.iter().map(|entry| entry.slab).min()
+    }
+
+    /// The position and pass time of the best setting within so many bytes for weights.
+    fn search(&mut self, input: &ComponentInput, available: Bytes) -> Result<Option<usize>> {
+        let mut best: Option<usize> = None;
+        for n in 0..self.entries.len() {
+            if self.entries[n].slab > available {
+                continue;
+            }
+            let leader = best.map(|best| self.entries[best].key());
+            if leader.is_some_and(|leader| self.entries[n].floor > leader.0) {
+                break;
+            }
+            if leader.is_some_and(|leader| self.entries[n].key() >= leader) {
+                continue;
+            }
+            if self.entries[n].pass.is_none() {
+                let plan = self.build(input, &self.entries[n].values)?;
+                let schedule = Schedule::of(&plan, &input.instance.device)?;
+                self.entries[n].pass = Some(timing::steady_pass(&schedule).ceil());
+            }
+            if leader.is_none_or(|leader| self.entries[n].key() < leader) {
+                best = Some(n);
+            }
+        }
+        Ok(best)
+    }
+
+    /// The least pass time of all settings that fit, every one evaluated.
+    #[cfg(test)]
+    pub(super) fn exhaustive(&self, input: &ComponentInput) -> Option<Nanos> {
+        let fits = self.entries.iter().filter(|entry| entry.slab <= available(input));
+        let pass = |entry: &Entry| {
+            let plan = self.build(input, &entry.values).ok()?;
+            let schedule = Schedule::of(&plan, &input.instance.device).ok()?;
+            Some(timing::steady_pass(&schedule).ceil())
+        };
+        fits.filter_map(pass).min()
+    }
+
+    /// Values between the ones tried, next to the best: only where a parameter has more than were tried.
+    fn refine(&mut self, input: &ComponentInput, best: usize) -> Result<bool> {
+        let found = self.entries[best].values.clone();
+        let mut added = false;
+        for (n, parameter) in self.policy.spec.parameters.iter().enumerate() {
+            let most = parameter.most(&self.shape);
+            let wide =
+                matches!(parameter.range, Range::Blocks(_) | Range::Leaves) && most >= MAX_VALUES;
+            if !wide || self.policy.given[n].is_some() || self.policy.shipped {
+                continue;
+            }
+            let step = most / (MAX_VALUES - 1) + 1;
+            for value in found[n].saturating_sub(step)..=found[n].saturating_add(step).min(most) {
+                let mut values = found.clone();
+                values[n] = value;
+                if !self.entries.iter().any(|entry| entry.values == values) {
+                    self.add(input, values)?;
+                    added = true;
+                }
+            }
+        }
+        self.sort();
+        Ok(added)
+    }
+
+    fn found(&mut self, input: &ComponentInput, available: Bytes) -> Result<Option<usize>> {
+        let Some(best) = self.search(input, available)? else { return Ok(None) };
+        match self.refine(input, best)? {
+            true => self.search(input, available),
+            false => Ok(Some(best)),
+        }
+    }
+
+    /// The pass time of the best setting that fits the input's budget.
+    pub fn best_pass(&mut self, input: &ComponentInput) -> Result<Option<Nanos>> {
+        if self.policy.spec.recipe.is_none() {
+            return input.plan(Granularity::Tensor).map(|plan| Some(plan.prediction.pass));
+        }
+        let found = self.found(input, available(input))?;
+        // Contention is part of the prediction, not of the search.
+        if input.instance.device.contention == Fraction::ZERO {
+            return Ok(found.and_then(|n| self.entries[n].pass));
+        }
+        let Some(n) = found else { return Ok(None) };
+        let plan = self.build(input, &self.entries[n].values)?;
+        let predicted = predict(&plan, &input.instance.device, input.reserve)?;
+        Ok(Some(predicted.pass))
+    }
+
+    /// The best setting that fits the input's budget.
+    pub fn best(&mut self, input: &ComponentInput, bounds: &Bounds) -> Result<Option<Setting>> {
+        if self.policy.spec.recipe.is_none() {
+            let plan = input.plan(Granularity::Tensor)?;
+            let parameters = own_parameters(&plan);
+            return Ok(Some(Setting { parameters, flags: None, plan, fits: true }));
+        }
+        match self.found(input, available(input))? {
+            Some(n) => self.setting(input, &self.entries[n].values, bounds).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What the engine ships, whether or not it fits; none for our own.
+    pub fn shipped(&self, input: &ComponentInput, bounds: &Bounds) -> Result<Option<Setting>> {
+        if self.policy.spec.engine.is_empty() {
+            return Ok(None);
+        }
+        let shipped = Policy { shipped: true, ..Policy::of(self.policy.spec) };
+        let values = (self.policy.spec.default)(&self.shape);
+        if values.len() == self.policy.spec.parameters.len() {
+            return self.setting(input, &values, bounds).map(Some);
+        }
+        // Where the engine itself fills the budget, its default is what it finds.
+        shipped.explore(input)?.best(input, bounds)
+    }
+
+    /// The setting of least memory: what to show of a policy that does not fit.
+    pub fn least(&self, input: &ComponentInput, bounds: &Bounds) -> Result<Option<Setting>> {
+        let least = self.entries.iter().min_by_key(|entry| (entry.slab, entry.floor));
+        least.map(|entry| self.setting(input, &entry.values, bounds)).transpose()
+    }
+
+    fn setting(&self, input: &ComponentInput, values: &[u64], bounds: &Bounds) -> Result<Setting> {
+        let mut plan = self.build(input, values)?;
+        plan.prediction = predict(&plan, &input.instance.device, input.reserve)?;
+        plan.bound = against(bounds, &plan.prediction);
+        let flags = (self.policy.spec.flags)(values, &self.shape);
+        Ok(Setting {
+            parameters: self.parameters(values),
+            flags: (!flags.is_empty()).then_some(flags),
+            fits: plan.slab.bytes <= available(input),
+            plan,
+        })
+    }
+}
+
+/// Bytes that the slab may have: those for blocks, and the root's.
+fn available(input: &ComponentInput) -> Bytes {
+    let root = input.root.align_up(input.instance.device.alignment);
+    input.instance.budget.saturating_add(root)
+}
+
+fn against(bounds: &Bounds, prediction: &Prediction) -> Bound {
+    let above = prediction.pass.saturating_sub(bounds.any_schedule);
+    let binding = if bounds.any_schedule > bounds.compute { "copy" } else { "compute" };
+    Bound {
+        compute: bounds.compute,
+        copy: bounds.copy,
+        granularity: bounds.granularity,
+        any_schedule: bounds.any_schedule,
+        gap: Fraction::of(above.get(), bounds.any_schedule.get()),
+        binding: binding.to_owned(),
+    }
+}
+
+/// What our own plan chose: how many blocks stay whole, and the window.
+fn own_parameters(plan: &ComponentPlan) -> String {
+    let blocks = || plan.blocks.iter().filter(|block| block.block != crate::plan::ROOT);
+    let stay = blocks().filter(|block| block.is_resident()).count();
+    let parts = blocks().filter(|block| block.pieces.len() > 1).count();
+    let window = plan.window.bytes.human().replace(' ', "");
+    match (plan.window.slots, parts) {
+        _ if plan.window.bytes.is_zero() => String::new(),
+        (0, 0) => format!("r={stay}:window={window}"),
+        (0, parts) => format!("r={stay}:split={parts}:window={window}"),
+        (slots, _) => format!("r={stay}:slots={slots}"),
+    }
+}
