@@ -238,7 +238,7 @@ fn text(request: &Request, rows: &[Row]) -> String {
     let columns = ("pass", "to bound", "H2D", "peak", "default");
     let _ = writeln!(
         text,
-        "  {:<22}{:>10}{:>10}{:>10}{:>10}{:>11}  setting",
+        "  {:<22}{:>10}{:>12}{:>10}{:>10}{:>11}  setting",
         "policy", columns.0, columns.1, columns.2, columns.3, columns.4
     );
     let mut sorted: Vec<&Row> = rows.iter().collect();
@@ -273,12 +273,12 @@ fn line(row: &Row) -> String {
     let Some(settings) = row.best.as_deref() else {
         let needed = row.smallest.unwrap_or_default().human();
         let needs = format!("needs {needed}");
-        return format!("  {name:<22}{:>10}{:>10}{needs:>20}{shipped:>11}", "no", "-");
+        return format!("  {name:<22}{:>10}{:>12}{needs:>20}{shipped:>11}", "no", "-");
     };
     let pass = pass(settings);
     let gap = if row.bounded() { verdict::slower(pass, row.bound) } else { "-".to_owned() };
     format!(
-        "  {name:<22}{:>10}{gap:>10}{:>10}{:>10}{shipped:>11}  {}",
+        "  {name:<22}{:>10}{gap:>12}{:>10}{:>10}{shipped:>11}  {}",
         pass.human(),
         bytes_per_pass(settings).human(),
         peak(settings).human(),

@@ -206,7 +206,8 @@ fn others(plan: &Plan, rows: &[Row]) -> Option<String> {
         return Some(format!("{name} is as fast at this budget: {}", pass.human()));
     }
     let slower = verdict::slower(pass, ours);
-    Some(format!("next best at this budget: {name}, {} ({slower})", pass.human()))
+    let pass = pass.human();
+    Some(format!("next best at this budget: {name}, {pass} ({slower}); `compare` prints its flags"))
 }
 
 /// What the plan alone does not say: the other policies, what more memory buys, where the files are.

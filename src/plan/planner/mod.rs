@@ -39,9 +39,14 @@ pub fn choose(
         return Ok(Some(everything));
     }
     let gaps = Gaps::of(instance);
-    let mut candidates = whole::candidates(instance, &gaps);
-    if granularity == Granularity::Tensor {
-        candidates.extend(split::candidates(instance, &gaps, gaps.least_pass));
+    let mut candidates = match granularity {
+        Granularity::Block => Vec::new(),
+        Granularity::Tensor => split::candidates(instance, &gaps, gaps.least_pass),
+    };
+    if let Some(start) = whole::start(instance, &gaps) {
+        // Where parts of blocks do better than whole ones already, there is no point in improving these.
+        let beaten = candidates.iter().any(|split| split.key() <= start.key());
+        candidates.push(if beaten { start } else { whole::improved(instance, start) });
     }
     if passes > FEW_PASSES {
         return Ok(candidates.into_iter().min_by_key(Evaluated::key));

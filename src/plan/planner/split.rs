@@ -11,7 +11,7 @@ use super::Gaps;
 use crate::units::Bytes;
 
 /// Totals that are tried first; then as many again around the best of them.
-const TOTALS: u64 = 24;
+const TOTALS: u64 = 16;
 
 /// The window is at most so many times the largest block.
 const MOST_WINDOW: u64 = 4;
@@ -27,7 +27,7 @@ const MANY_USES: usize = 1_000;
 const MOST_WORK: u64 = 40_000;
 
 /// Operations that the local search may evaluate: a few hundred plans of FLUX's size, a hundredth of a second.
-const SEARCH_WORK: usize = 150_000;
+const SEARCH_WORK: usize = 50_000;
 
 /// A candidate and what it was made of.
 struct Split {

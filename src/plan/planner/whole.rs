@@ -28,8 +28,8 @@ const SEARCH_WORK: usize = 60_000;
 /// Windows to leave room for, in halves of the largest block.
 const WINDOW_HALVES: [u64; 5] = [2, 3, 4, 6, 8];
 
-/// Candidates of every kind, the best of them improved.
-pub fn candidates(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
+/// The best of the starts.
+pub fn start(instance: &Instance, gaps: &Gaps) -> Option<Evaluated> {
     let mut starts = by_class(instance);
     let largest = instance.uses.iter().map(|used| used.bytes.get()).max().unwrap_or(0);
     let missing = gaps.total.saturating_sub(instance.budget).get();
@@ -39,8 +39,7 @@ pub fn candidates(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
         starts.push(by_matching(instance, gaps, total));
     }
     let evaluated = starts.into_iter().filter_map(|streams| evaluate(instance, &streams));
-    let best = evaluated.min_by_key(Evaluated::key);
-    best.map(|best| improved(instance, best)).into_iter().collect()
+    evaluated.min_by_key(Evaluated::key)
 }
 
 fn evaluate(instance: &Instance, streams: &[bool]) -> Option<Evaluated> {
@@ -179,7 +178,7 @@ fn by_matching(instance: &Instance, gaps: &Gaps, total: u64) -> Vec<bool> {
 }
 
 /// Local search: let one block stay, let one stream, or exchange two; take what is better until nothing is.
-fn improved(instance: &Instance, start: Evaluated) -> Evaluated {
+pub fn improved(instance: &Instance, start: Evaluated) -> Evaluated {
     let blocks = blocks_of(instance);
     let mut left = SEARCH_WORK / instance.uses.len().max(1);
     let mut best = start;
