@@ -205,6 +205,16 @@ fn a_budget_too_small_is_an_answer() {
     assert_eq!(plan(smallest).code, 0, "the smallest budget works");
     assert_eq!(plan(smallest - 1).code, 4, "nothing smaller does");
 
+    for command in [
+        &["compare", "flux1-dev", "--device=rtx-4090", "--vram=3GiB"],
+        &["sweep", "flux1-dev", "--device=rtx-4090", "--vram=1GiB..3GiB/1GiB"],
+        &["study", "flux1-dev", "--device=rtx-4090", "--vram=3GiB"],
+    ] {
+        let outcome = story.run(&[&command[..], &["--format", "json"]].concat());
+        let answer: Value = serde_json::from_str(&outcome.out).expect("an object");
+        assert_eq!((outcome.code, &answer["feasible"]), (4, &Value::Bool(false)), "{command:?}");
+    }
+
     let below_reserve = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "1GiB"];
     expect![[r#"
         error: infeasible budget: transformer needs 770.5 MiB for weights, 0 B are left after the reserve; 2.3 GiB short

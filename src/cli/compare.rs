@@ -53,7 +53,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         None => policies(&args.policies)?,
     };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let rows = rows(&request, &policies)?;
+    let rows = super::plan::refusing(rows(&request, &policies), terminal)?;
     let text = match &args.best_for {
         Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
         None => text(&request, &rows),

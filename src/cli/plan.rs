@@ -70,22 +70,23 @@ struct Refusal<'a> {
     answer: &'a Infeasible,
 }
 
-/// Plans, and passes on what had to be assumed. A budget that is too small is an answer, in JSON too.
+/// Plans, and passes on what had to be assumed.
 pub fn plan_or_refuse(request: &Request, terminal: &mut Terminal) -> Result<Plan> {
-    let refused = |answer: &Infeasible, terminal: &mut Terminal| match terminal.format() {
-        Format::Json => terminal.answer(&Refusal { feasible: false, answer }, ""),
-        Format::Text => Ok(()),
-    };
     let planned = request.prepare().and_then(|prepared| {
         for warning in prepared.iter().flat_map(|prepared| &prepared.costs.warnings) {
             terminal.warn(warning);
         }
         request.plan()
     });
-    if let Err(Error::Infeasible(answer)) = &planned {
-        refused(answer, terminal)?;
+    refusing(planned, terminal)
+}
+
+/// A budget that is too small is an answer, for programs too: JSON on stdout besides the error.
+pub fn refusing<T>(outcome: Result<T>, terminal: &mut Terminal) -> Result<T> {
+    if let (Err(Error::Infeasible(answer)), Format::Json) = (&outcome, terminal.format()) {
+        terminal.answer(&Refusal { feasible: false, answer }, "")?;
     }
-    planned
+    outcome
 }
 
 /// The JSON answer.

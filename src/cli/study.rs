@@ -133,6 +133,8 @@ fn extras(
         })
     });
     let charted = charted(rows);
+    let mut policy_rows: Vec<PolicyRow> = policy_rows.collect();
+    policy_rows.sort_by_key(|row| (row.policy != "hybrid", row.pass));
     let sweep_rows = points.iter().flat_map(|point| {
         let passes = policies.iter().zip(&point.passes).zip(&charted).filter(|(_, shown)| **shown);
         passes.map(|((policy, &pass), _)| SweepRow {
@@ -146,7 +148,7 @@ fn extras(
         .filter_map(|point| point.bound.map(|pass| BoundPoint { vram: point.vram, pass }));
     Extras {
         verdict: Vec::new(),
-        policies: policy_rows.collect(),
+        policies: policy_rows,
         sweep: sweep_rows.collect(),
         chosen: Some("hybrid".to_owned()),
         bound: Some(bound_of(plan)),

@@ -89,6 +89,10 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let prepared = args.request.load(terminal)?;
     let policies = compare::policies(&args.policies)?;
     let budgets: Vec<Bytes> = args.vram.budgets().collect();
+    if let Some(&largest) = budgets.last() {
+        // Where not even the largest budget holds anything, the answer is the smallest that would.
+        super::plan::refusing(prepared.under(largest).prepare().map(drop), terminal)?;
+    }
     let points = points(&prepared, &policies, &budgets, terminal)?;
     let mut text = text(&policies, &points);
     if let Some(path) = &args.output {
