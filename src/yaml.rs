@@ -36,6 +36,20 @@ pub fn from_str<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     })
 }
 
+/// Reads one document and everything that is wrong with what it says, all problems at once.
+pub fn checked<T: DeserializeOwned>(
+    file: &str,
+    text: &str,
+    problems: impl Fn(&T) -> Vec<Problem>,
+) -> Result<T> {
+    let value: T = from_str(file, text)?;
+    let problems = problems(&value);
+    if problems.is_empty() {
+        return Ok(value);
+    }
+    Err(Error::Input { file: file.to_owned(), problems })
+}
+
 /// Splits the library's message, whose own location suffix would repeat ours.
 fn problem_from(place: String, message: &str) -> Problem {
     let first = message.lines().next().unwrap_or(message);

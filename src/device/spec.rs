@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Problem, Result};
+use crate::error::{Problem, Result};
 use crate::figures::Origin;
 use crate::model::Dtype;
 use crate::units::{Bytes, FlopRate, Fraction, Nanos, Rate};
@@ -209,12 +209,7 @@ impl DeviceSpec {
 
     /// Reads and validates a device spec. `file` is only for messages.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
-        let spec: Self = yaml::from_str(file, text)?;
-        let problems = spec.validate();
-        if problems.is_empty() {
-            return Ok(spec);
-        }
-        Err(Error::Input { file: file.to_owned(), problems })
+        yaml::checked(file, text, Self::validate)
     }
 
     /// Writes the spec.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Dtype;
 use super::graph;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Problem, Result};
 use crate::units::Bytes;
 use crate::yaml;
 
@@ -253,12 +253,7 @@ impl Component {
 impl Manifest {
     /// Reads and validates a manifest. `file` is only for messages.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
-        let manifest: Self = yaml::from_str(file, text)?;
-        let problems = manifest.validate();
-        if problems.is_empty() {
-            return Ok(manifest);
-        }
-        Err(Error::Input { file: file.to_owned(), problems })
+        yaml::checked(file, text, Self::validate)
     }
 
     /// Writes the manifest.

@@ -31,7 +31,8 @@
 
 use super::cycle::{Graph, Ratio};
 use super::instance::Instance;
-use crate::units::{Bytes, Nanos};
+use crate::figures::Bound;
+use crate::units::{Bytes, Fraction, Nanos};
 
 /// Uses that may begin or end a window; the graph has the square of it in arcs.
 pub const MOST_NODES: usize = 300;
@@ -47,6 +48,22 @@ pub struct Bounds {
     pub granularity: Nanos,
     /// No schedule whatever is faster.
     pub any_schedule: Nanos,
+}
+
+impl Bounds {
+    /// As a plan states them: with the distance of its pass time to what no schedule can beat.
+    pub fn against(&self, pass: Nanos) -> Bound {
+        let above = pass.saturating_sub(self.any_schedule);
+        let binding = if self.any_schedule > self.compute { "copy" } else { "compute" };
+        Bound {
+            compute: self.compute,
+            copy: self.copy,
+            granularity: self.granularity,
+            any_schedule: self.any_schedule,
+            gap: Fraction::of(above.get(), self.any_schedule.get()),
+            binding: binding.to_owned(),
+        }
+    }
 }
 
 /// The bounds of an instance.

@@ -55,7 +55,7 @@ impl ComponentInput {
     pub fn planned(&self, policy: &str, found: &Evaluated) -> Result<ComponentPlan> {
         let mut plan = lay_out(self, policy, found);
         plan.prediction = predict(&plan, self.device(), self.reserve)?;
-        plan.bound = bound_of(&self.instance, plan.prediction.pass);
+        plan.bound = bound::bound(&self.instance).against(plan.prediction.pass);
         Ok(plan)
     }
 
@@ -254,19 +254,4 @@ fn slowed(
         block.compute = block.compute.saturating_add(Nanos::new(extra));
     }
     Schedule::of(&slower, device)
-}
-
-/// The instance's bounds, and the distance of a pass time to what no schedule can beat.
-fn bound_of(instance: &Instance, pass: Nanos) -> Bound {
-    let bounds = bound::bound(instance);
-    let above = pass.saturating_sub(bounds.any_schedule);
-    let binding = if bounds.any_schedule > bounds.compute { "copy" } else { "compute" };
-    Bound {
-        compute: bounds.compute,
-        copy: bounds.copy,
-        granularity: bounds.granularity,
-        any_schedule: bounds.any_schedule,
-        gap: Fraction::of(above.get(), bounds.any_schedule.get()),
-        binding: binding.to_owned(),
-    }
 }

@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::device::DeviceSpec;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::figures::{Bound, Prediction};
 use crate::lane::Lane;
 use crate::units::{Bytes, Nanos};
@@ -351,12 +351,7 @@ impl Plan {
     /// Reads a plan and checks that it says something: ids, sums, offsets. Whether it is *safe* is for the
     /// program's checker. `file` is only for messages.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
-        let plan: Self = yaml::from_str(file, text)?;
-        let problems = super::validate::problems(&plan);
-        if problems.is_empty() {
-            return Ok(plan);
-        }
-        Err(Error::Input { file: file.to_owned(), problems })
+        yaml::checked(file, text, super::validate::problems)
     }
 
     /// Writes the plan, headed by comments on how to read it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Problem, Result};
+use crate::error::{Problem, Result};
 use crate::units::{Bytes, Nanos};
 use crate::yaml;
 
@@ -89,12 +89,7 @@ impl Reserve {
 impl Workload {
     /// Reads and validates a workload. `file` is only for messages.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
-        let workload: Self = yaml::from_str(file, text)?;
-        let problems = workload.validate();
-        if problems.is_empty() {
-            return Ok(workload);
-        }
-        Err(Error::Input { file: file.to_owned(), problems })
+        yaml::checked(file, text, Self::validate)
     }
 
     /// Writes the workload.

@@ -9,7 +9,6 @@ use super::catalogue::{Range, Shape};
 use super::recipe::{Recipe, Unit};
 use super::{Policy, units};
 use crate::error::{Error, Result};
-use crate::figures::{Bound, Prediction};
 use crate::lane::Lane;
 use crate::plan::bound::Bounds;
 use crate::plan::layout::{ComponentInput, predict};
@@ -320,7 +319,7 @@ impl Explored {
     fn setting(&self, input: &ComponentInput, values: &[u64], bounds: &Bounds) -> Result<Setting> {
         let mut plan = self.build(input, values)?;
         plan.prediction = predict(&plan, &input.instance.device, input.reserve)?;
-        plan.bound = against(bounds, &plan.prediction);
+        plan.bound = bounds.against(plan.prediction.pass);
         let flags = (self.policy.spec.flags)(values, &self.shape);
         Ok(Setting {
             parameters: self.parameters(values),
@@ -335,19 +334,6 @@ impl Explored {
 fn available(input: &ComponentInput) -> Bytes {
     let root = input.root.align_up(input.instance.device.alignment);
     input.instance.budget.saturating_add(root)
-}
-
-fn against(bounds: &Bounds, prediction: &Prediction) -> Bound {
-    let above = prediction.pass.saturating_sub(bounds.any_schedule);
-    let binding = if bounds.any_schedule > bounds.compute { "copy" } else { "compute" };
-    Bound {
-        compute: bounds.compute,
-        copy: bounds.copy,
-        granularity: bounds.granularity,
-        any_schedule: bounds.any_schedule,
-        gap: Fraction::of(above.get(), bounds.any_schedule.get()),
-        binding: binding.to_owned(),
-    }
 }
 
 /// What our own plan chose: how many blocks stay whole, and the window.
