@@ -53,7 +53,8 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         None => policies(&args.policies)?,
     };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let rows = super::plan::refusing(rows(&request, &policies), terminal)?;
+    let rows =
+        super::plan::refusing(rows(&request, &policies, &mut Settings::default()), terminal)?;
     let text = match &args.best_for {
         Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
         None => text(&request, &rows),
@@ -75,13 +76,13 @@ pub fn inputs(request: &Request) -> Result<Vec<ComponentInput>> {
 }
 
 /// Plans by each policy under one budget.
-pub fn rows(request: &Request, policies: &[Policy]) -> Result<Vec<Row>> {
+///
+/// `settings` are kept for other budgets: they do not depend on it.
+pub fn rows(request: &Request, policies: &[Policy], settings: &mut Settings) -> Result<Vec<Row>> {
     let inputs = inputs(request)?;
+    settings.explore(policies, &inputs)?;
     let bounds: Vec<_> = inputs.iter().map(|input| bound::bound(&input.instance)).collect();
-    let row = |policy: &Policy| {
-        let explored: Result<Vec<Explored>> =
-            inputs.iter().map(|input| policy.explore(input)).collect();
-        let mut explored = explored?;
+    let row = |(policy, explored): (&Policy, &mut Vec<Explored>)| {
         let (mut best, mut shipped) = (Some(Vec::new()), Some(Vec::new()));
         let mut smallest = Some(Bytes::ZERO);
         for ((explored, input), bounds) in explored.iter_mut().zip(&inputs).zip(&bounds) {
@@ -93,7 +94,42 @@ pub fn rows(request: &Request, policies: &[Policy]) -> Result<Vec<Row>> {
         let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
         Ok(Row { policy: policy.clone(), best, shipped, smallest, bound })
     };
-    policies.iter().map(row).collect()
+    policies.iter().zip(&mut settings.by_policy).map(row).collect()
+}
+
+/// The settings of policies, by policy and component; built once for all budgets.
+#[derive(Default)]
+pub struct Settings {
+    by_policy: Vec<Vec<Explored>>,
+}
+
+impl Settings {
+    /// Builds the settings, unless they have been.
+    fn explore(&mut self, policies: &[Policy], inputs: &[ComponentInput]) -> Result<()> {
+        if self.by_policy.is_empty() {
+            let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
+            self.by_policy = policies.iter().map(each).collect::<Result<_>>()?;
+        }
+        Ok(())
+    }
+
+    /// By policy, the steady time of one pass at its best setting; none where none fits.
+    pub fn best_passes(
+        &mut self,
+        policies: &[Policy],
+        inputs: &[ComponentInput],
+    ) -> Result<Vec<Option<Nanos>>> {
+        self.explore(policies, inputs)?;
+        let pass = |components: &mut Vec<Explored>| {
+            let mut sum = Some(Nanos::ZERO);
+            for (explored, input) in components.iter_mut().zip(inputs) {
+                let pass = explored.best_pass(input)?;
+                sum = sum.zip(pass).map(|(sum, pass)| sum.saturating_add(pass));
+            }
+            Ok(sum)
+        };
+        self.by_policy.iter_mut().map(pass).collect()
+    }
 }
 
 /// One more component's setting; none as soon as one has none.

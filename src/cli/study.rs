@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::compare::{self, Row, bound_of, pass_of};
+use super::compare::{self, Row, Settings, bound_of, pass_of};
 use super::inputs::RequestArgs;
 use super::sweep::{self, Point};
 use super::{Format, Terminal, check, files, plan as plan_command, run as run_command, verdict};
@@ -44,8 +44,10 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let (profile, outcome) = run_command::simulate(&plan, &program, sim)?;
     outcome?;
     let policies = Policy::all();
-    let rows = compare::rows(&request, &policies)?;
-    let points = sweep::points(&prepared, &policies, &budgets(&request)?, terminal)?;
+    let mut settings = Settings::default();
+    let rows = compare::rows(&request, &policies, &mut settings)?;
+    let budgets = budgets(&request)?;
+    let points = sweep::points(&prepared, &policies, &budgets, &mut settings, terminal)?;
     let yaml = plan.to_yaml()?;
     let extras = extras(&plan, &rows, &policies, &points, yaml.clone());
 

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::compare;
+use super::compare::{self, Settings};
 use super::inputs::{Prepared, RequestArgs};
 use super::{Terminal, files};
 use crate::error::{Error, Result};
-use crate::plan::{ComponentInput, Explored, Policy, bound};
+use crate::plan::{ComponentInput, Policy, bound};
 use crate::units::{Bytes, Nanos};
 
 /// Budgets that one sweep may have.
@@ -93,7 +93,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         // Where not even the largest budget holds anything, the answer is the smallest that would.
         super::plan::refusing(prepared.under(largest).prepare().map(drop), terminal)?;
     }
-    let points = points(&prepared, &policies, &budgets, terminal)?;
+    let points = points(&prepared, &policies, &budgets, &mut Settings::default(), terminal)?;
     let mut text = text(&policies, &points);
     if let Some(path) = &args.output {
         files::write_file(path, &csv(&policies, &points)?)?;
@@ -110,10 +110,10 @@ pub fn points(
     prepared: &Prepared,
     policies: &[Policy],
     budgets: &[Bytes],
+    settings: &mut Settings,
     terminal: &Terminal,
 ) -> Result<Vec<Point>> {
     let progress = terminal.progress(budgets.len() as u64, "planning budgets");
-    let mut explored: Option<Vec<Vec<Explored>>> = None;
     let mut points = Vec::with_capacity(budgets.len());
     for &vram in budgets {
         let inputs = match compare::inputs(&prepared.under(vram)) {
@@ -126,20 +126,8 @@ pub fn points(
             }
             Err(error) => return Err(error),
         };
-        if explored.is_none() {
-            let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
-            explored = Some(policies.iter().map(each).collect::<Result<_>>()?);
-        }
         let bound = inputs.iter().map(|input| bound::bound(&input.instance).any_schedule).sum();
-        let mut passes = Vec::with_capacity(policies.len());
-        for components in explored.iter_mut().flatten() {
-            let mut sum = Some(Nanos::ZERO);
-            for (explored, input) in components.iter_mut().zip(&inputs) {
-                let pass = explored.best_pass(input)?;
-                sum = sum.zip(pass).map(|(sum, pass)| sum.saturating_add(pass));
-            }
-            passes.push(sum);
-        }
+        let passes = settings.best_passes(policies, &inputs)?;
         let everything_fits = inputs.iter().all(ComponentInput::everything_fits);
         points.push(Point { vram, bound: Some(bound), passes, everything_fits });
         progress.inc(1);
