@@ -55,7 +55,8 @@ pub struct Prediction {
     pub peak: Bytes,
 }
 
-/// Times that no schedule can beat, per steady pass, and the distance to them.
+/// Times that no schedule can beat which holds a whole block while it computes, per steady pass, and the
+/// distance to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bound {
@@ -65,7 +66,7 @@ pub struct Bound {
     pub copy: Nanos,
     /// The largest known time that no plan of this granularity can beat.
     pub granularity: Nanos,
-    /// The largest known time that no schedule whatever can beat.
+    /// The largest known time that no such schedule can beat, whatever it keeps and copies.
     pub any_schedule: Nanos,
     /// Predicted pass over `any_schedule`, minus one.
     pub gap: Fraction,

@@ -2,7 +2,7 @@
 //!
 //! Engines stream transformer blocks over PCIe while earlier blocks compute, and leave their users to guess how many
 //! blocks stay, how many slots there are, how far ahead to fetch. vramplan replaces the guess by a plan: a file that
-//! says what stays and what streams, with its predicted time and a bound that no schedule can beat.
+//! says what stays and what streams, with its predicted time and a bound that no schedule of blocks can beat.
 //!
 //! # The map
 //!

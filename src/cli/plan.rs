@@ -15,7 +15,7 @@ use crate::plan::{ComponentPlan, Granularity, Plan, ROOT, Request};
 /// Plan what stays in VRAM and what streams.
 ///
 /// Reads the model's manifest, estimates the compute time of every block, chooses which blocks stay, and states
-/// the pass time, the VRAM peak, and a time that no schedule can beat. Exits with 4 when the budget is too small,
+/// the pass time, the VRAM peak, and a time that no schedule of blocks can beat. Exits with 4 when the budget is too small,
 /// naming the smallest that works.
 #[derive(clap::Args)]
 #[command(
