@@ -33,9 +33,8 @@ fn equal(count: u64, bytes: u64, compute: u64) -> ComponentInput {
     let mut instance = Instance::equal(count, bytes, compute, count * bytes * 4);
     for block in &mut instance.uses {
         let names = ["attn1.weight", "attn2.weight", "ffn.weight"];
-        let part = |(n, name): (u64, &&str)| BlockPart {
-            name: (*name).to_owned(),
-            bytes: Bytes::new(bytes * (n + 1) / 3 - bytes * n / 3),
+        let part = |(n, name): (u64, &&str)| {
+            BlockPart::whole(*name, Bytes::new(bytes * (n + 1) / 3 - bytes * n / 3))
         };
         block.parts = (0..).zip(&names).map(part).collect();
     }
@@ -307,10 +306,7 @@ fn inputs() -> impl Strategy<Value = ComponentInput> {
                 slot.bytes = Bytes::new(bytes);
                 slot.compute = Nanos::new(compute);
                 let cut = |k: usize| bytes * k as u64 / tensors as u64;
-                let part = |k: usize| BlockPart {
-                    name: names[k].to_owned(),
-                    bytes: Bytes::new(cut(k + 1) - cut(k)),
-                };
+                let part = |k: usize| BlockPart::whole(names[k], Bytes::new(cut(k + 1) - cut(k)));
                 slot.parts = (0..tensors).map(part).collect();
             }
             let aligned = (0..instance.uses.len()).map(|n| instance.aligned(n).get());

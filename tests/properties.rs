@@ -124,14 +124,15 @@ fn inputs() -> impl Strategy<Value = ComponentInput> {
     )
 }
 
-/// The same with every block cut into tensors, to be planned by tensors.
+/// The same with every block cut into tensors, some of rows, to be planned by tensors.
 fn split_inputs() -> impl Strategy<Value = ComponentInput> {
-    (inputs(), prop::collection::vec(1u64..9, 12)).prop_map(|(mut input, cuts)| {
-        for (used, cuts) in input.instance.uses.iter_mut().zip(cuts) {
+    (inputs(), prop::collection::vec((1u64..9, any::<bool>()), 12)).prop_map(|(mut input, cuts)| {
+        for (used, (cuts, rows)) in input.instance.uses.iter_mut().zip(cuts) {
             let whole = used.bytes.get();
-            let part = |n: u64| BlockPart {
-                name: format!("t{n}"),
-                bytes: Bytes::new(whole * (n + 1) / cuts - whole * n / cuts),
+            let part = |n: u64| {
+                let bytes = Bytes::new(whole * (n + 1) / cuts - whole * n / cuts);
+                let row = if rows { Bytes::new(1) } else { bytes };
+                BlockPart { name: format!("t{n}"), bytes, row }
             };
             used.parts = (0..cuts).map(part).collect();
         }
@@ -166,10 +167,11 @@ proptest! {
     }
 
     #[test]
-    fn the_predicted_pass_is_the_simulated_long_run_mean(input in inputs()) {
+    fn the_predicted_pass_is_the_simulated_long_run_mean(input in split_inputs(), tensors: bool) {
         // The critical cycle may span several passes; over many, the mean settles to within one pass of start-up.
         let input = ComponentInput { passes: 200, ..input };
-        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
+        let granularity = if tensors { Granularity::Tensor } else { Granularity::Block };
+        let plan = input.plan(granularity).expect("the budget holds the largest block");
         let seen = run(&program(&plan, &input.instance), Sim::default());
         let mean = (seen.pass_end(199) - seen.pass_end(99)) as f64 / 100.0;
         let pass = plan.prediction.pass.get() as f64;

@@ -114,12 +114,12 @@ fn settings(component: &ComponentPlan) -> Vec<Line> {
         lines.push((label, list_settings(list, &members)));
     }
     let slots = match component.window.slots {
-        0 => "a ring of bytes".to_owned(),
-        slots => counted(u64::from(slots), "equal slot"),
+        0 => String::new(),
+        slots => format!(" as {}", counted(u64::from(slots), "equal slot")),
     };
     let ahead = counted(u64::from(component.prefetch), "use");
     let window = component.window.bytes.human();
-    lines.push(("", format!("window {window} as {slots}; a copy may start up to {ahead} ahead")));
+    lines.push(("", format!("window {window}{slots}; a copy may start up to {ahead} ahead")));
     lines
 }
 

@@ -1,24 +1,26 @@
 //! Turns "which bytes stream" into pieces, a window and a pass time: what the planner's candidates are made of.
 
 use super::cycle::Ratio;
-use super::instance::Instance;
-use super::ring::{self, Ring, Streamed};
+use super::instance::{Instance, Run};
+use super::placement::{self, Placement, Streamed};
 use crate::units::Bytes;
 
-/// What one copy brings in: some parts of a block, or all of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Indices of the block's parts, ascending; none for the whole block.
-    pub parts: Option<Vec<usize>>,
-    /// Their bytes.
-    pub bytes: Bytes,
+/// How streamed pieces lie in the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One after the other, around it.
+    Ring,
+    /// Blocks in turn from its two ends.
+    Ends,
 }
 
 /// Which bytes stream, and the most that the window may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// By use: the copies that bring its streamed bytes, in order; none where the block stays.
-    pub groups: Vec<Vec<Group>>,
+    pub copies: Vec<Vec<Run>>,
+    /// How they lie in the window.
+    pub layout: Layout,
     /// Bytes that the window may take at most.
     pub window: Bytes,
 }
@@ -29,7 +31,7 @@ pub struct Evaluated {
     /// The choice.
     pub choice: Choice,
     /// Its pieces in their places.
-    pub ring: Ring,
+    pub places: Placement,
     /// Its pass time.
     pub pass: Ratio,
     /// Bytes copied in one steady pass.
@@ -39,56 +41,62 @@ pub struct Evaluated {
 impl Choice {
     /// Everything stays.
     pub fn all_resident(instance: &Instance) -> Self {
-        Self { groups: vec![Vec::new(); instance.uses.len()], window: Bytes::ZERO }
+        let copies = vec![Vec::new(); instance.uses.len()];
+        Self { copies, layout: Layout::Ring, window: Bytes::ZERO }
     }
 
     /// Whole blocks stream; the window takes what the residents leave. None when residents alone do not fit.
     pub fn whole(instance: &Instance, streams: &[bool]) -> Option<Self> {
-        let group = |n: usize| vec![Group { parts: None, bytes: instance.uses[n].bytes }];
-        let groups = (0..streams.len()).map(|n| if streams[n] { group(n) } else { Vec::new() });
-        Self { groups: groups.collect(), window: Bytes::ZERO }.with_window_left(instance)
+        let whole = |n: usize| vec![Run { from: 0, to: instance.uses[n].bytes.get() }];
+        let copies = (0..streams.len()).map(|n| if streams[n] { whole(n) } else { Vec::new() });
+        let choice = Self { copies: copies.collect(), ..Self::all_resident(instance) };
+        choice.with_window_left(instance)
     }
 
     /// The same with a window of all that the residents leave.
     pub fn with_window_left(self, instance: &Instance) -> Option<Self> {
-        let resident: Bytes = (0..self.groups.len()).map(|n| self.resident(instance, n)).sum();
+        let resident: Bytes = (0..self.copies.len()).map(|n| self.resident(instance, n)).sum();
         let window = instance.budget.checked_sub(resident)?;
         Some(Self { window, ..self })
     }
 
     /// Bytes of a use that stay, aligned.
     pub fn resident(&self, instance: &Instance, n: usize) -> Bytes {
-        let streamed: Bytes = self.groups[n].iter().map(|group| group.bytes).sum();
+        let streamed: Bytes = self.copies[n].iter().map(|run| run.bytes()).sum();
         instance.uses[n].bytes.saturating_sub(streamed).align_up(instance.device.alignment)
     }
 
     /// The pieces, in order of use.
     pub fn pieces(&self, instance: &Instance) -> Vec<Streamed> {
         let link = &instance.device.h2d;
-        let of = |(user, groups): (usize, &Vec<Group>)| {
-            let piece = |group: &Group| Streamed {
+        let of = |(user, runs): (usize, &Vec<Run>)| {
+            let piece = |run: &Run| Streamed {
                 user,
-                bytes: group.bytes.align_up(instance.device.alignment).get(),
-                copy: link.time_for(group.bytes).get(),
+                bytes: run.bytes().align_up(instance.device.alignment).get(),
+                copy: link.time_for(run.bytes()).get(),
             };
-            groups.iter().map(piece).collect::<Vec<_>>()
+            runs.iter().map(piece).collect::<Vec<_>>()
         };
-        self.groups.iter().enumerate().flat_map(of).collect()
+        self.copies.iter().enumerate().flat_map(of).collect()
     }
 
     /// Places the pieces and computes the pass time; none when the window cannot hold a block at once.
     pub fn evaluate(self, instance: &Instance) -> Option<Evaluated> {
         let pieces = self.pieces(instance);
-        let ring = ring::place(&pieces, self.window.get())?;
-        let pass = ring::steady(instance, &pieces, &ring);
-        let streamed = self.groups.iter().flatten().map(|group| group.bytes).sum();
-        Some(Evaluated { choice: self, ring, pass, streamed })
+        let window = self.window.get();
+        let places = match self.layout {
+            Layout::Ring => placement::ring(&pieces, window),
+            Layout::Ends => placement::ends(&pieces, window, instance.device.alignment),
+        }?;
+        let pass = placement::steady(instance, &pieces, &places);
+        let streamed = self.copies.iter().flatten().map(|run| run.bytes()).sum();
+        Some(Evaluated { choice: self, places, pass, streamed })
     }
 }
 
 impl Evaluated {
     /// What is compared: shorter passes first, then fewer bytes copied, then a smaller window.
     pub fn key(&self) -> (Ratio, Bytes, u64) {
-        (self.pass, self.streamed, self.ring.window)
+        (self.pass, self.streamed, self.places.window)
     }
 }

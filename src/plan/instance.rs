@@ -1,8 +1,9 @@
 //! Turns a manifest's component, its compute times, a device and a budget into the numbers that planning needs.
 
+use super::slice::Slice;
 use crate::device::DeviceSpec;
 use crate::error::Infeasible;
-use crate::model::{Component, Manifest, TensorSpec, Weights};
+use crate::model::{Component, Dtype, Manifest, TensorSpec, Weights};
 use crate::units::{Bytes, Nanos};
 use crate::workload::ComponentCosts;
 
@@ -37,15 +38,105 @@ pub struct BlockPart {
     pub name: String,
     /// Its size.
     pub bytes: Bytes,
+    /// The size of one row: where it may be cut. Its whole size where it may not.
+    pub row: Bytes,
+}
+
+impl BlockPart {
+    /// A tensor that is used as a whole.
+    pub fn whole(name: impl Into<String>, bytes: Bytes) -> Self {
+        Self { name: name.into(), bytes, row: bytes }
+    }
+
+    /// A tensor of a manifest.
+    fn of(tensor: &TensorSpec) -> Self {
+        let bytes = tensor.bytes().unwrap_or_default();
+        let rows = if has_rows(tensor) { tensor.shape().first().copied().unwrap_or(1) } else { 1 };
+        // Where rows do not fill whole storage units the tensor stays in one piece.
+        let whole = rows > 0 && bytes.get().is_multiple_of(rows);
+        let row = if whole { Bytes::new(bytes.get() / rows) } else { bytes };
+        Self { name: tensor.name().to_owned(), bytes, row }
+    }
+}
+
+/// Whether the outermost dimension counts outputs, so that the tensor can be used a range of rows at a time: a
+/// product gives a range of its columns, a bias or a norm a range of its elements.
+///
+/// Weights packed into a flat `[n, 1]` or into 32-bit words (GPTQ, AWQ pack along the inputs) do not show their
+/// rows; they stay whole.
+fn has_rows(tensor: &TensorSpec) -> bool {
+    let words = matches!(tensor.dtype(), Dtype::I32 | Dtype::U32 | Dtype::I64 | Dtype::U64);
+    !words && tensor.shape().get(1).is_none_or(|&inner| inner > 1)
 }
 
 /// The tensors of a block or root, in the order of a copy.
 pub fn parts_of(weights: &Weights) -> Vec<BlockPart> {
-    let part = |tensor: &TensorSpec| BlockPart {
-        name: tensor.name().to_owned(),
-        bytes: tensor.bytes().unwrap_or_default(),
-    };
-    weights.tensors().iter().map(part).collect()
+    weights.tensors().iter().map(BlockPart::of).collect()
+}
+
+/// Bytes `from..to` of a block laid flat, its tensors one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The first byte.
+    pub from: u64,
+    /// The byte after the last.
+    pub to: u64,
+}
+
+impl Run {
+    /// Its size.
+    pub fn bytes(self) -> Bytes {
+        Bytes::new(self.to.saturating_sub(self.from))
+    }
+}
+
+impl Use {
+    /// The place nearest to `target` where the block may be cut: between two rows of a tensor, between two
+    /// tensors, before or after all of it.
+    pub fn cut_near(&self, target: u64) -> u64 {
+        let (low, high) = self.cuts_around(target);
+        if target - low <= high - target { low } else { high }
+    }
+
+    /// The last place not after `target` where the block may be cut.
+    pub fn cut_before(&self, target: u64) -> u64 {
+        self.cuts_around(target).0
+    }
+
+    /// The places to cut on both sides of `target`; both are `target` where it is one.
+    fn cuts_around(&self, target: u64) -> (u64, u64) {
+        let target = target.min(self.bytes.get());
+        let mut start = 0;
+        for part in &self.parts {
+            let end = start + part.bytes.get();
+            if target < end {
+                let row = part.row.get().max(1);
+                let low = start + (target - start) / row * row;
+                return (low, if low == target { low } else { (low + row).min(end) });
+            }
+            start = end;
+        }
+        let indivisible = self.parts.is_empty() && target > 0 && target < self.bytes.get();
+        if indivisible { (0, self.bytes.get()) } else { (target, target) }
+    }
+
+    /// The tensors, or ranges of their rows, that lie in a run.
+    pub fn slices(&self, run: Run) -> Vec<Slice> {
+        let mut start = 0;
+        let mut slices = Vec::new();
+        for part in &self.parts {
+            let end = start + part.bytes.get();
+            let (from, to) = (run.from.max(start), run.to.min(end));
+            let row = part.row.get().max(1);
+            if from < to {
+                let whole = (from, to) == (start, end);
+                let rows = (!whole).then(|| ((from - start) / row, (to - start) / row));
+                slices.push(Slice { tensor: part.name.clone(), rows });
+            }
+            start = end;
+        }
+        slices
+    }
 }
 
 impl Instance {

@@ -1,15 +1,15 @@
 //! Turns a choice of what streams into a component's plan: offsets in the slab, slots, waits, and what it predicts.
 //!
 //! ```text
-//! slab   [ root ][ resident ][ resident ] … [ window: a ring of bytes, see `ring` ]
+//! slab   [ root ][ resident ][ resident ] … [ window, see `placement` ]
 //!          0       in order of execution
 //! ```
 
 use super::bound;
-use super::choice::{Evaluated, Group};
-use super::instance::{BlockPart, Instance, Use};
+use super::choice::Evaluated;
+use super::instance::{BlockPart, Instance, Run, Use};
+use super::placement::Placed;
 use super::planner;
-use super::ring::Placed;
 use super::schedule::Schedule;
 use super::spec::{
     BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, UseRef,
@@ -125,19 +125,19 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
     let root = input.root.align_up(alignment);
     let stays: Bytes = (first..instance.uses.len()).map(|n| choice.resident(instance, n)).sum();
     let resident = root.saturating_add(stays);
-    let (mut at, mut placed) = (root, found.ring.placed.iter());
+    let (mut at, mut placed) = (root, found.places.placed.iter());
     for n in first..instance.uses.len() {
         let used = &instance.uses[n];
         let mut pieces = Vec::new();
-        pieces.extend(resident_piece(used, &choice.groups[n], at));
+        pieces.extend(resident_piece(used, &choice.copies[n], at));
         at = at.saturating_add(choice.resident(instance, n));
-        for (group, placed) in choice.groups[n].iter().zip(&mut placed) {
-            pieces.push(streamed_piece(instance, used, group, placed, resident));
+        for (&run, placed) in choice.copies[n].iter().zip(&mut placed) {
+            pieces.push(streamed_piece(instance, used, run, placed, resident));
         }
         let block = used.block.clone();
         blocks.push(BlockPlan { block, bytes: used.bytes, compute: used.compute, pieces });
     }
-    let window = Bytes::new(found.ring.window);
+    let window = Bytes::new(found.places.window);
     ComponentPlan {
         name: input.name.clone(),
         policy: policy.to_owned(),
@@ -153,26 +153,26 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
 }
 
 /// What of a block does not stream.
-fn resident_piece(used: &Use, groups: &[Group], at: Bytes) -> Option<Piece> {
-    let streamed: Bytes = groups.iter().map(|group| group.bytes).sum();
+fn resident_piece(used: &Use, copies: &[Run], at: Bytes) -> Option<Piece> {
+    let streamed: Bytes = copies.iter().map(|run| run.bytes()).sum();
     let bytes = used.bytes.saturating_sub(streamed);
-    if !groups.is_empty() && bytes.is_zero() {
+    if !copies.is_empty() && bytes.is_zero() {
         return None;
     }
-    let part = if groups.is_empty() { Part::All } else { Part::Rest };
+    let part = if copies.is_empty() { Part::All } else { Part::Rest };
     Some(Piece { part, bytes, at: vec![at.get()], residency: Residency::Resident })
 }
 
 fn streamed_piece(
     instance: &Instance,
     used: &Use,
-    group: &Group,
+    run: Run,
     placed: &Placed,
     window: Bytes,
 ) -> Piece {
-    let part = match &group.parts {
-        None => Part::All,
-        Some(parts) => Part::Tensors(parts.iter().map(|&n| used.parts[n].name.clone()).collect()),
+    let part = match run.bytes() == used.bytes {
+        true => Part::All,
+        false => Part::Tensors(used.slices(run)),
     };
     let issue_after = placed.after.map(|(user, passes_back)| UseRef {
         block: instance.uses[user].block.clone(),
@@ -181,7 +181,7 @@ fn streamed_piece(
     let stream = Stream { issue_after, ..Stream::default() };
     Piece {
         part,
-        bytes: group.bytes,
+        bytes: run.bytes(),
         at: placed.at.iter().map(|at| window.get() + at).collect(),
         residency: Residency::Streamed(stream),
     }
@@ -191,18 +191,26 @@ fn streamed_piece(
 fn slots(instance: &Instance, found: &Evaluated) -> u32 {
     let pieces = found.choice.pieces(instance);
     let Some(first) = pieces.first() else { return 0 };
-    let whole = found.choice.groups.iter().flatten().all(|group| group.parts.is_none());
+    let runs = || {
+        found
+            .choice
+            .copies
+            .iter()
+            .enumerate()
+            .flat_map(|(n, runs)| runs.iter().map(move |run| (n, run)))
+    };
+    let whole = runs().all(|(n, run)| run.bytes() == instance.uses[n].bytes);
     if !whole || pieces.iter().any(|piece| piece.bytes != first.bytes) {
         return 0;
     }
-    u32::try_from(found.ring.window / first.bytes.max(1)).unwrap_or(u32::MAX)
+    u32::try_from(found.places.window / first.bytes.max(1)).unwrap_or(u32::MAX)
 }
 
 /// The most uses that lie between the one that frees a piece's place and the one that needs it.
 fn prefetch(instance: &Instance, found: &Evaluated) -> u32 {
     let uses = instance.uses.len();
     let pieces = found.choice.pieces(instance);
-    let ahead = pieces.iter().zip(&found.ring.placed).map(|(piece, placed)| match placed.after {
+    let ahead = pieces.iter().zip(&found.places.placed).map(|(piece, placed)| match placed.after {
         Some((user, back)) => (piece.user + uses * back as usize).saturating_sub(user + 1),
         None => uses.saturating_sub(1),
     });

@@ -10,10 +10,12 @@
 //!               └30    └30    └30    └30      streamed: 30 of every block, resident: 10
 //! ```
 //!
-//! With bytes that can be split at will this reaches the bound (theory: section 4); tensors cannot, so
-//! [`round_to_parts`] picks tensors and hands the error on to the next block.
+//! With bytes that can be split at will this reaches the bound (theory: section 4). Blocks can be cut between rows
+//! and between tensors only, so [`tails`] cuts where it is nearest and hands the error on to the next block. What
+//! streams is always the tail of a block laid flat: one run of bytes on the host, and at most one tensor is cut.
 
-use super::instance::Instance;
+use super::instance::{Instance, Run, Use};
+use crate::units::Bytes;
 
 /// Laps after which the stack no longer changes from lap to lap.
 const LAPS: usize = 3;
@@ -54,103 +56,56 @@ pub fn streamed_bytes(instance: &Instance, gaps: &[u64], total: u64) -> Vec<u64>
     streamed
 }
 
-/// For each use the parts that stream, by index, so that their bytes come near `wanted`; what is missing or too
-/// much is added to the next use's share. Blocks without parts stream whole or not at all.
-pub fn round_to_parts(instance: &Instance, wanted: &[u64]) -> Vec<Share> {
+/// For each use where the tail begins that streams, so that its bytes come near `wanted`; what is missing or too
+/// much is added to the next use's share. Copies that would take less time than the link's latency are not worth
+/// it: their bytes are handed on, too.
+pub fn tails(instance: &Instance, wanted: &[u64]) -> Vec<u64> {
+    let link = &instance.device.h2d;
+    // Twice the latency, since every copy takes it once.
+    let least = link.latency.saturating_mul(2);
     let mut error = 0i128;
-    let mut shares = Vec::with_capacity(wanted.len());
+    let mut tails = Vec::with_capacity(wanted.len());
     for (used, &wanted) in instance.uses.iter().zip(wanted) {
         let whole = used.bytes.get();
         let target = (i128::from(wanted) + error).clamp(0, i128::from(whole));
-        let target_bytes = u64::try_from(target).unwrap_or(0);
-        let share = match used.parts.is_empty() {
-            true if whole > 0 && target_bytes >= whole.div_ceil(2) => Share::whole(whole),
-            true => Share::default(),
-            false => choose(&used.parts, target_bytes),
+        let target = u64::try_from(target).unwrap_or(0);
+        let kept = if link.time_for(Bytes::new(target)) < least {
+            whole
+        } else {
+            used.cut_near(whole - target)
         };
-        error += i128::from(wanted) - i128::from(share.bytes);
+        error += i128::from(wanted) - i128::from(whole - kept);
         // An error larger than a block is not an error of rounding; it would only wander.
         error = error.clamp(-i128::from(whole), i128::from(whole));
-        shares.push(share);
+        tails.push(kept);
     }
-    shares
+    tails
 }
 
-/// What streams of one block.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Share {
-    /// Indices of the parts that stream, ascending; empty for a block without parts.
-    pub parts: Vec<usize>,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Share {
-    fn whole(bytes: u64) -> Self {
-        Self { parts: Vec::new(), bytes }
-    }
-}
-
-/// Parts that come near a target: the largest first while they fit, then the one that brings it nearest.
-///
-/// Parts below a hundredth of the block stay, unless all of it streams: they are not worth a copy.
-fn choose(parts: &[super::BlockPart], target: u64) -> Share {
-    let whole: u64 = parts.iter().map(|part| part.bytes.get()).sum();
-    if target >= whole {
-        return Share { parts: (0..parts.len()).collect(), bytes: whole };
-    }
-    let mut order: Vec<usize> =
-        (0..parts.len()).filter(|&n| parts[n].bytes.get() >= whole / 100).collect();
-    order.sort_by_key(|&n| (std::cmp::Reverse(parts[n].bytes), n));
-    let mut share = Share::default();
-    let mut rest = Vec::new();
-    for n in order {
-        let size = parts[n].bytes.get();
-        if share.bytes + size <= target {
-            share.bytes += size;
-            share.parts.push(n);
-        } else {
-            rest.push(n);
+/// Cuts the streamed tail of a use into at most `most` copies of about equal bytes: between two tensors where one
+/// ends near, else between two rows.
+pub fn copies(used: &Use, tail: u64, most: u64) -> Vec<Run> {
+    let (end, mut from) = (used.bytes.get(), tail);
+    let mut runs = Vec::new();
+    for n in 1..most {
+        let to = used.cut_near(tail + share(end - tail, n, most));
+        if from < to && to < end {
+            runs.push(Run { from, to });
+            from = to;
         }
     }
-    let missing = target - share.bytes;
-    // Too much by less than what is missing now is nearer.
-    let nearest = rest.into_iter().min_by_key(|&n| (parts[n].bytes.get().abs_diff(missing), n));
-    if let Some(n) = nearest.filter(|&n| parts[n].bytes.get().abs_diff(missing) < missing) {
-        share.bytes += parts[n].bytes.get();
-        share.parts.push(n);
-    }
-    share.parts.sort_unstable();
-    share
+    runs.extend((from < end).then_some(Run { from, to: end }));
+    runs
 }
 
-/// Cuts a share into at most `most` groups of parts with about equal bytes.
-pub fn groups(parts: &[super::BlockPart], share: &Share, most: u64) -> Vec<Vec<usize>> {
-    let count = most.clamp(1, share.parts.len().max(1) as u64);
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let (mut group, mut filled) = (Vec::new(), 0u64);
-    for &n in &share.parts {
-        let size = parts[n].bytes.get();
-        let boundary = u128::from(share.bytes) * (groups.len() as u128 + 1) / u128::from(count);
-        // Cut where the boundary is nearer before this part than after it.
-        let over = (u128::from(filled) + u128::from(size)).saturating_sub(boundary);
-        let under = boundary.saturating_sub(u128::from(filled));
-        if !group.is_empty() && over > under {
-            groups.push(std::mem::take(&mut group));
-        }
-        group.push(n);
-        filled += size;
-    }
-    if !group.is_empty() {
-        groups.push(group);
-    }
-    groups
+/// `of · part / whole`, without overflow.
+pub fn share(of: u64, part: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(of) * u128::from(part) / u128::from(whole.max(1))).unwrap_or(of)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Bytes;
 
     #[test]
     fn equal_blocks_stream_equal_shares() {
@@ -169,14 +124,28 @@ mod tests {
     #[test]
     fn rounding_errors_are_handed_on() {
         let mut instance = Instance::equal(4, 40, 10, 100);
-        for used in &mut instance.uses {
-            let part =
-                |name: &str| super::super::BlockPart { name: name.into(), bytes: Bytes::new(20) };
-            used.parts = vec![part("a"), part("b")];
-        }
-        let shares = round_to_parts(&instance, &[30; 4]);
-        let bytes: Vec<u64> = shares.iter().map(|share| share.bytes).collect();
-        assert_eq!(bytes.iter().sum::<u64>(), 120, "{bytes:?}");
-        assert!(bytes.iter().all(|&bytes| bytes == 20 || bytes == 40));
+        let halves = |used: &mut Use| {
+            let half = |name| super::super::BlockPart::whole(name, Bytes::new(20));
+            used.parts = vec![half("a"), half("b")];
+        };
+        instance.uses.iter_mut().for_each(halves);
+        // Wanted 30 of 40: all of the first, 10 less of the second, and again.
+        assert_eq!(tails(&instance, &[30; 4]), [0, 20, 0, 20]);
+    }
+
+    #[test]
+    fn rows_are_cut_where_it_is_nearest() {
+        let mut instance = Instance::equal(1, 40, 10, 100);
+        instance.device.alignment = 1;
+        let used = &mut instance.uses[0];
+        let (name, bytes) = ("w".to_owned(), Bytes::new(30));
+        let matrix = super::super::BlockPart { name, bytes, row: Bytes::new(6) };
+        used.parts = vec![super::super::BlockPart::whole("bias", Bytes::new(10)), matrix];
+        assert_eq!([0, 4, 6, 12, 14, 33].map(|at| used.cut_near(at)), [0, 0, 10, 10, 16, 34]);
+        let used = &instance.uses[0];
+        assert_eq!(copies(used, 16, 2), [Run { from: 16, to: 28 }, Run { from: 28, to: 40 }]);
+        let slices: Vec<String> =
+            used.slices(Run { from: 4, to: 28 }).iter().map(ToString::to_string).collect();
+        assert_eq!(slices[1..], ["w[0..3]"]);
     }
 }

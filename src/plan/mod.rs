@@ -1,7 +1,7 @@
 //! Turns a manifest, a workload, a device and a budget into a residency [`Plan`]: what stays, what streams, when.
 //!
 //! ```text
-//! Request ──▶ Instance ── planner ──▶ Choice ── ring: places, waits ──▶ Evaluated ── layout ──▶ ComponentPlan
+//! Request ──▶ Instance ── planner ──▶ Choice ── placement, waits ──▶ Evaluated ── layout ──▶ ComponentPlan
 //!                │           ▲  matching: how much of each block          ▲                          │
 //!                └── bound ──┘                                            └── cycle: exact pass time ◀┘ Schedule
 //! ```
@@ -39,14 +39,14 @@
 //! assert_eq!(whole.prediction.pass.get(), 600);
 //! assert_eq!(whole.bound.granularity.get(), 500);
 //!
-//! // The same blocks in twenty tensors each: a part of every block stays, and the bound is near.
+//! // The same blocks as a matrix of twenty rows each: a part of every block stays, and the bound is reached.
 //! for block in &mut instance.uses {
-//!     let part = |n| BlockPart { name: format!("t{n}"), bytes: Bytes::new(5) };
-//!     block.parts = (0..20).map(part).collect();
+//!     let matrix = BlockPart { name: "w".into(), bytes: Bytes::new(100), row: Bytes::new(5) };
+//!     block.parts = vec![matrix];
 //! }
 //! let split = plan_instance(&instance, Granularity::Tensor)?;
 //! assert_eq!(split.bound.any_schedule.get(), 467);
-//! assert!(split.prediction.pass.get() <= 480, "{}", split.prediction.pass);
+//! assert!(split.prediction.pass.get() <= 470, "{}", split.prediction.pass);
 //! # Ok::<(), vramplan::error::Error>(())
 //! ```
 
@@ -58,20 +58,22 @@ mod instance;
 mod layout;
 mod make;
 mod matching;
+pub mod placement;
 pub mod planner;
 mod policy;
-pub mod ring;
 mod schedule;
+mod slice;
 mod spec;
 pub mod timing;
 mod validate;
 
-pub use choice::{Choice, Evaluated, Group};
-pub use instance::{BlockPart, Instance, Use};
+pub use choice::{Choice, Evaluated};
+pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance, predict};
 pub use make::{Prepared, Request};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Setting, Shape, Spec, Unit};
 pub use schedule::{Op, Schedule, Wait, When};
+pub use slice::Slice;
 pub use spec::{
     BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,
     PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,

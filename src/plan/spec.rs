@@ -26,6 +26,7 @@ use crate::units::{Bytes, Nanos};
 use crate::yaml;
 
 use super::fields::{BlockFields, OneOrMany};
+use super::slice::Slice;
 
 /// The first line of every plan.
 pub const PLAN_FORMAT: &str = "vramplan/plan/1";
@@ -73,7 +74,7 @@ pub struct Digests {
 pub enum Granularity {
     /// Blocks stay or stream whole.
     Block,
-    /// Some tensors of a block may stay while the others stream.
+    /// A part of a block may stay while the rest streams: some tensors, and of one tensor some rows.
     Tensor,
 }
 
@@ -125,7 +126,7 @@ pub struct ComponentPlan {
 pub struct Window {
     /// All of it.
     pub bytes: Bytes,
-    /// Equal slots; 0 when nothing streams, or when the window is a ring of bytes.
+    /// Equal slots; 0 when nothing streams, or when the streamed pieces are not equal whole blocks.
     pub slots: u32,
 }
 
@@ -242,14 +243,14 @@ pub enum HostMemory {
 }
 
 /// Tensors of a block.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// All of them.
     All,
     /// Those that no other piece of the block names.
     Rest,
-    /// These, by their names inside the block.
-    Tensors(Vec<String>),
+    /// These, whole or some of their rows, by their names inside the block.
+    Tensors(Vec<Slice>),
 }
 
 /// A use of a block in the same pass, or so many passes back: `blocks.3`, `blocks.3@-1`.
@@ -311,12 +312,28 @@ impl JsonSchema for UseRef {
     }
 }
 
+impl JsonSchema for Part {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Part".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "all of the block, the rest that no other piece names, or a list of tensors and row ranges (attn.to_q.weight[0..1536])",
+            "anyOf": [
+                {"enum": ["all", "rest"]},
+                {"type": "array", "items": {"type": "string"}},
+            ],
+        })
+    }
+}
+
 impl Serialize for Part {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match self {
             Self::All => serializer.serialize_str("all"),
             Self::Rest => serializer.serialize_str("rest"),
-            Self::Tensors(names) => serializer.collect_seq(names),
+            Self::Tensors(slices) => serializer.collect_seq(slices),
         }
     }
 }
@@ -324,7 +341,11 @@ impl Serialize for Part {
 impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         match OneOrMany::<String>::deserialize(d)? {
-            OneOrMany::Many(names) => Ok(Self::Tensors(names)),
+            OneOrMany::Many(names) => {
+                let slices = names.iter().map(|name| name.parse());
+                let slices: std::result::Result<Vec<Slice>, String> = slices.collect();
+                slices.map(Self::Tensors).map_err(serde::de::Error::custom)
+            }
             OneOrMany::One(word) if word == "all" => Ok(Self::All),
             OneOrMany::One(word) if word == "rest" => Ok(Self::Rest),
             OneOrMany::One(word) => Err(serde::de::Error::custom(format!(

@@ -1,7 +1,8 @@
 //! Turns a plan into the list of what is wrong with what it says: ids, sums and offsets, no timing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::slice::Slice;
 use super::spec::{
     BlockPlan, ComponentPlan, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, UseRef,
 };
@@ -120,7 +121,7 @@ fn check_block(
         let expected = format!("bytes = {}", block.bytes);
         problems.push(Problem::new(format!("{place}: sum of pieces"), found, expected));
     }
-    let mut tensors = BTreeSet::new();
+    let mut named = BTreeMap::new();
     for (n, piece) in block.pieces.iter().enumerate() {
         let place = format!("{place}.pieces[{n}]");
         let whole = piece.part == Part::All;
@@ -132,14 +133,32 @@ fn check_block(
             let expected = "rest once, beside pieces that name tensors";
             problems.push(Problem::new(&place, "rest", expected));
         }
-        if let Part::Tensors(names) = &piece.part {
-            for name in names.iter().filter(|name| !tensors.insert(name.as_str())) {
-                let found = format!("{name:?} a second time");
-                problems.push(Problem::new(&place, found, "every tensor in one piece"));
-            }
+        if let Part::Tensors(slices) = &piece.part {
+            check_slices(&place, slices, &mut named, problems);
         }
         check_offsets(&place, alignment, piece, slab, problems);
         check_uses(&place, names, piece, problems);
+    }
+}
+
+/// No row of a tensor is in two pieces. `named` has the ranges of rows that each tensor of the block has so far,
+/// by their start; all of a tensor is the longest range there is.
+fn check_slices<'a>(
+    place: &str,
+    slices: &'a [Slice],
+    named: &mut BTreeMap<(&'a str, u64), u64>,
+    problems: &mut Vec<Problem>,
+) {
+    for slice in slices {
+        let (from, to) = slice.rows.unwrap_or((0, u64::MAX));
+        let tensor = slice.tensor.as_str();
+        let before = named.range((tensor, 0)..(tensor, to)).next_back();
+        if before.is_some_and(|(_, &end)| end > from) {
+            let found = format!("{:?} a second time", slice.to_string());
+            problems.push(Problem::new(place, found, "every row of a tensor in one piece"));
+        }
+        let end = named.entry((tensor, from)).or_insert(to);
+        *end = to.max(*end);
     }
 }
 

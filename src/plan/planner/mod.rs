@@ -6,7 +6,7 @@
 //!   (`plan::matching`), rounded to tensors. One free parameter, the bytes that stream, is searched.
 //! * **Whole blocks** (`whole`): several ways to spread the streamed blocks over the pass, then a local search.
 //!
-//! Every candidate is placed in its window and evaluated exactly ([`super::ring`]); the best is the one with the
+//! Every candidate is placed in its window and evaluated exactly ([`super::placement`]); the best is the one with the
 //! shortest pass, then the fewest bytes copied, then the smallest window. With few passes the makespan decides,
 //! cold start included.
 
@@ -41,7 +41,7 @@ pub fn choose(
     let gaps = Gaps::of(instance);
     let mut candidates = match granularity {
         Granularity::Block => Vec::new(),
-        Granularity::Tensor => split::candidates(instance, &gaps, gaps.least_pass),
+        Granularity::Tensor => split::candidates(instance, &gaps),
     };
     if let Some(start) = whole::start(instance, &gaps) {
         // Where parts of blocks do better than whole ones already, there is no point in improving these.
@@ -68,8 +68,6 @@ pub(super) struct Gaps {
     pub gaps: Vec<u64>,
     /// Bytes of all uses together.
     pub total: Bytes,
-    /// The bound itself, in nanoseconds rounded up: where a plan reaches it, there is nothing left to search.
-    pub least_pass: u128,
 }
 
 impl Gaps {
@@ -99,6 +97,6 @@ impl Gaps {
             }
         }
         let total = instance.uses.iter().map(|used| used.bytes).sum();
-        Self { gaps, total, least_pass: u128::from(ratio.ceil().get()) }
+        Self { gaps, total }
     }
 }

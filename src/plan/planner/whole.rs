@@ -186,7 +186,7 @@ pub fn improved(instance: &Instance, start: Evaluated) -> Evaluated {
     while found && left > 0 {
         found = false;
         let streams: Vec<bool> =
-            best.choice.groups.iter().map(|groups| !groups.is_empty()).collect();
+            best.choice.copies.iter().map(|copies| !copies.is_empty()).collect();
         for moved in moves(&blocks, &streams) {
             let mut changed = streams.clone();
             moved.into_iter().flatten().for_each(|n| changed[n] = !changed[n]);

@@ -8,6 +8,7 @@ use super::units::{self, Piece as Unit};
 use crate::figures::{Bound, Prediction};
 use crate::lane::Lane;
 use crate::plan::layout::ComponentInput;
+use crate::plan::slice::Slice;
 use crate::plan::spec::{
     BlockPlan, ComponentPlan, HostMemory, HostSync, Part, Piece, Residency, Slab, Stream, UseRef,
     Window as PlanWindow,
@@ -66,7 +67,7 @@ impl<'a> Builder<'a> {
             return (bytes, self.units[unit].copies(), Part::All);
         }
         let chosen = || tensors.iter().zip(stays).filter(|(_, s)| **s == staying).map(|(t, _)| t);
-        let names = chosen().map(|tensor| tensor.name.clone()).collect();
+        let names = chosen().map(|tensor| Slice::whole(&tensor.name)).collect();
         let copies = u32::try_from(chosen().count()).unwrap_or(u32::MAX);
         (chosen().map(|tensor| tensor.bytes).sum(), copies, Part::Tensors(names))
     }
