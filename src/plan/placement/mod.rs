@@ -3,7 +3,7 @@
 //! There are two ways to lay pieces out. In a **ring** ([`ring()`]) they follow one another around the window, so
 //! copies may run ahead by as many uses as fit. From **two ends** ([`ends()`]) blocks take turns, and each grows
 //! towards the other until they overlap; that wastes nothing where about two blocks fit, whatever their sizes.
-//! Either way the waits follow from the places alone ([`waits`]): a copy waits for the last use of whatever lies
+//! Either way the waits follow from the places alone (`waits`): a copy waits for the last use of whatever lies
 //! where it goes.
 
 mod ends;
