@@ -6,7 +6,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Discard};
-use vramplan::plan::{Granularity, Plan, Request};
+use vramplan::plan::{Granularity, Plan, Request, Unit};
 use vramplan::program::{Program, lower};
 use vramplan::units::Bytes;
 use vramplan::{device, model, workload};
@@ -25,6 +25,7 @@ fn request(model: &str, device: &str, gib: u64) -> Request {
         device: device::builtin::load(device).expect("a device").expect("sound"),
         vram: Bytes::new(gib << 30),
         granularity: Granularity::Tensor,
+        unit: Unit::Block,
         manifest,
     }
 }

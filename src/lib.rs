@@ -38,7 +38,7 @@
 //! # From a model to a profile
 //!
 //! ```
-//! use vramplan::{backend, device, model, plan::{Granularity, Request}, program, workload};
+//! use vramplan::{backend, device, model, plan::{Granularity, Request, Unit}, program, workload};
 //!
 //! let manifest = model::builtin::load("flux1-dev").unwrap()?;
 //! let request = Request {
@@ -47,6 +47,7 @@
 //!     device: device::builtin::load("rtx-4090").unwrap()?,
 //!     vram: "12GiB".parse().unwrap(),
 //!     granularity: Granularity::Tensor,
+//!     unit: Unit::Block,
 //!     manifest,
 //! };
 //! let plan = request.plan()?;

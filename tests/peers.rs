@@ -25,6 +25,7 @@ fn input(instance: Instance) -> ComponentInput {
         instance,
         passes: 20,
         reserve: Bytes::ZERO,
+        unit: Unit::Block,
     }
 }
 
@@ -34,7 +35,9 @@ fn equal(count: u64, bytes: u64, compute: u64) -> ComponentInput {
     for block in &mut instance.uses {
         let names = ["attn1.weight", "attn2.weight", "ffn.weight"];
         let part = |(n, name): (u64, &&str)| {
-            BlockPart::whole(*name, Bytes::new(bytes * (n + 1) / 3 - bytes * n / 3))
+            let own = Bytes::new(bytes * (n + 1) / 3 - bytes * n / 3);
+            let phase = usize::try_from(n).expect("three phases");
+            BlockPart { phase, ..BlockPart::whole(*name, own) }
         };
         block.parts = (0..).zip(&names).map(part).collect();
     }
@@ -201,7 +204,7 @@ fn file(component: ComponentPlan, input: &ComponentInput) -> Plan {
 #[test]
 fn every_peer_survives_as_a_plan_file() {
     let input = ComponentInput { root: Bytes::new(90), ..equal(8, 300, 100) };
-    for spec in POLICIES.iter().skip(1) {
+    for spec in POLICIES {
         let plan = file(best(spec.name, &input).expect("it fits").plan, &input);
         let text = plan.to_yaml().expect("text");
         assert_eq!(Plan::from_yaml("plan.yaml", &text).expect(spec.name), plan, "{}", spec.name);
@@ -325,12 +328,8 @@ fn holds(text: &str, input: &ComponentInput, setting: &Setting) -> Result<(), Te
     if setting.fits {
         let root = input.root.align_up(input.instance.device.alignment);
         prop_assert!(plan.slab.bytes <= input.instance.budget.saturating_add(root));
-        let unit = Policy::parse(text).expect("a policy").spec().unit();
-        if unit == Unit::Block {
-            let pass = plan.prediction.pass;
-            let bound = plan.bound.any_schedule;
-            prop_assert!(pass >= bound, "{text} {}: {pass} < {bound}", setting.parameters);
-        }
+        let (pass, bound) = (plan.prediction.pass, plan.bound.any_schedule);
+        prop_assert!(pass >= bound, "{text} {}: {pass} < {bound}", setting.parameters);
     }
     let mut seen = Ends::default();
     Sim::default().run(&program, &mut seen).expect("a run to the end");
@@ -349,8 +348,8 @@ proptest! {
 
     #[test]
     fn every_plan_of_every_policy_is_safe_and_does_what_it_predicts(input in inputs()) {
-        let bounds = bound::bound(&input.instance);
-        for spec in POLICIES.iter().skip(1) {
+        for spec in POLICIES {
+            let bounds = bound::bound(&input.at(spec.unit()).instance);
             let mut explored = Policy::parse(spec.name).expect("known").explore(&input).expect("settings");
             if let Some(best) = explored.best(&input, &bounds).expect("a plan") {
                 holds(spec.name, &input, &best)?;
@@ -374,6 +373,7 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
     let total = main.total_bytes(&manifest);
     let request = |vram: Bytes| Request {
         granularity: Granularity::Tensor,
+        unit: Unit::Block,
         manifest: manifest.clone(),
         components: vec![main.name.clone()],
         workload: workload.clone(),
@@ -386,16 +386,18 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
         request(vram).prepare().expect("it fits").remove(0).input
     };
     let whole = under(100);
-    let peers = Policy::all().into_iter().skip(1).filter(|p| p.spec().unit() == Unit::Block);
+    let peers = Policy::all().into_iter().filter(|policy| !policy.spec().engine.is_empty());
     let mut peers: Vec<_> =
-        peers.map(|policy| (policy.name, policy.explore(&whole).expect("settings"))).collect();
+        peers.map(|policy| (policy.spec(), policy.explore(&whole).expect("settings"))).collect();
     for &share in shares {
         let input = under(share);
-        let ours = input.plan(Granularity::Tensor).expect("a plan").prediction.pass;
-        for (name, explored) in &mut peers {
+        let plan = |unit| input.at(unit).plan(Granularity::Tensor).expect("a plan");
+        let ours = Unit::ALL.map(|unit| (unit, plan(unit).prediction.pass));
+        for (spec, explored) in &mut peers {
             let peer = explored.best_pass(&input).expect("times");
-            let slower = peer.is_some_and(|peer| peer < ours);
-            let device = &device.name;
+            let (_, ours) = ours.iter().find(|(unit, _)| *unit == spec.unit()).expect("a unit");
+            let (name, device) = (spec.name, &device.name);
+            let slower = peer.is_some_and(|peer| peer < *ours);
             assert!(!slower, "{model} on {device}, {share} %: {name} {peer:?}, ours {ours}");
         }
     }

@@ -9,7 +9,7 @@ use vramplan::backend::{Backend, Recorder};
 use vramplan::figures::Prediction;
 use vramplan::lane::{Lane, OpKind};
 use vramplan::plan::{
-    BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Schedule, timing,
+    BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Schedule, Unit, timing,
 };
 use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Place, Program, check};
@@ -119,6 +119,7 @@ fn inputs() -> impl Strategy<Value = ComponentInput> {
                 instance,
                 passes,
                 reserve,
+                unit: Unit::Block,
             }
         },
     )
@@ -132,7 +133,7 @@ fn split_inputs() -> impl Strategy<Value = ComponentInput> {
             let part = |n: u64| {
                 let bytes = Bytes::new(whole * (n + 1) / cuts - whole * n / cuts);
                 let row = if rows { Bytes::new(1) } else { bytes };
-                BlockPart { name: format!("t{n}"), bytes, row }
+                BlockPart::rows(format!("t{n}"), bytes, row)
             };
             used.parts = (0..cuts).map(part).collect();
         }

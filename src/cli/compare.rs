@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::inputs::RequestArgs;
 use super::{Terminal, verdict};
 use crate::error::Result;
-use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Setting, Unit, bound};
+use crate::plan::bound::{self, Bounds};
+use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Setting, Unit};
 use crate::units::{Bytes, Fraction, Nanos};
 
 /// Compare policies under the same budget.
@@ -43,7 +44,7 @@ pub struct Row {
     pub shipped: Option<Vec<Setting>>,
     /// The smallest budget that one of its settings fits; none for the planner's own.
     pub smallest: Option<Bytes>,
-    /// What no schedule of blocks takes less than.
+    /// What no schedule takes less than that holds one of the policy's units while it computes.
     pub bound: Nanos,
 }
 
@@ -81,11 +82,18 @@ pub fn inputs(request: &Request) -> Result<Vec<ComponentInput>> {
 pub fn rows(request: &Request, policies: &[Policy], settings: &mut Settings) -> Result<Vec<Row>> {
     let inputs = inputs(request)?;
     settings.explore(policies, &inputs)?;
-    let bounds: Vec<_> = inputs.iter().map(|input| bound::bound(&input.instance)).collect();
+    let of_unit = |unit: Unit| -> Vec<Bounds> {
+        let used = policies.iter().any(|policy| policy.spec().unit() == unit);
+        let inputs = inputs.iter().filter(|_| used);
+        inputs.map(|input| bound::bound(&input.at(unit).instance)).collect()
+    };
+    let by_unit = Unit::ALL.map(|unit| (unit, of_unit(unit)));
     let row = |(policy, explored): (&Policy, &mut Vec<Explored>)| {
         let (mut best, mut shipped) = (Some(Vec::new()), Some(Vec::new()));
         let mut smallest = Some(Bytes::ZERO);
-        for ((explored, input), bounds) in explored.iter_mut().zip(&inputs).zip(&bounds) {
+        let own = by_unit.iter().find(|(unit, _)| *unit == policy.spec().unit());
+        let bounds = own.map(|(_, bounds)| &bounds[..]).unwrap_or_default();
+        for ((explored, input), bounds) in explored.iter_mut().zip(&inputs).zip(bounds) {
             collect(&mut best, explored.best(input, bounds)?);
             collect(&mut shipped, explored.shipped(input, bounds)?);
             let least = explored.smallest().map(|slab| slab.saturating_add(input.reserve));
@@ -156,18 +164,14 @@ impl Row {
         self.best.as_deref().map(pass)
     }
 
-    /// Whether the block bound speaks of it.
-    fn bounded(&self) -> bool {
-        self.policy.spec().unit() == Unit::Block
-    }
-
     fn reason(&self) -> Option<String> {
         let needed = self.smallest.filter(|_| self.best.is_none())?;
         Some(format!("no setting fits; the smallest budget that one does is {}", needed.human()))
     }
 }
 
-fn pass(settings: &[Setting]) -> Nanos {
+/// Steady time of one pass over every component.
+pub fn pass(settings: &[Setting]) -> Nanos {
     settings.iter().map(|setting| setting.plan.prediction.pass).sum()
 }
 
@@ -198,15 +202,6 @@ fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     parts.join(" | ")
 }
 
-/// The unit that a policy brings in and releases, for people and programs.
-fn unit(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Block => "block",
-        Unit::Phase => "phase",
-        Unit::Leaf => "leaf",
-    }
-}
-
 /// The JSON answer.
 pub fn answer(rows: &[Row]) -> Value {
     let policies: Vec<Value> = rows
@@ -214,8 +209,7 @@ pub fn answer(rows: &[Row]) -> Value {
         .map(|row| {
             let best = row.best.as_deref();
             let above = |pass: Nanos| pass.saturating_sub(row.bound).get();
-            let gap = row.pass().filter(|_| row.bounded());
-            let gap = gap.map(|pass| Fraction::of(above(pass), row.bound.get()));
+            let gap = row.pass().map(|pass| Fraction::of(above(pass), row.bound.get()));
             let shipped = row.shipped.as_deref().map(|settings| {
                 json!({
                     "parameters": parameters(settings),
@@ -230,11 +224,12 @@ pub fn answer(rows: &[Row]) -> Value {
             json!({
                 "policy": row.policy.name,
                 "engine": engine,
-                "unit": unit(row.policy.spec().unit()),
+                "unit": row.policy.spec().unit(),
                 "parameters": best.map(parameters),
                 "pass_ns": row.pass().map(Nanos::get),
                 "peak_bytes": best.map(|best| peak(best).get()),
                 "bytes_per_pass": best.map(|best| bytes_per_pass(best).get()),
+                "bound_ns": row.bound.get(),
                 "gap": gap,
                 "fits": best.is_some(),
                 "reason": row.reason(),
@@ -244,7 +239,8 @@ pub fn answer(rows: &[Row]) -> Value {
             })
         })
         .collect();
-    let bound = rows.first().map(|row| row.bound.get());
+    let of_blocks = rows.iter().find(|row| row.policy.spec().unit() == Unit::Block);
+    let bound = of_blocks.map(|row| row.bound.get());
     json!({ "policies": policies, "bound_ns": bound, "origin": "estimated" })
 }
 
@@ -283,12 +279,17 @@ fn text(request: &Request, rows: &[Row]) -> String {
         text.push_str(line(row).trim_end());
         text.push('\n');
     }
-    let bound = rows.first().map(|row| row.bound).unwrap_or_default();
-    let _ = writeln!(
-        text,
-        "\n  no schedule of blocks takes less than {} per pass; -: units finer than blocks",
-        bound.human()
-    );
+    text.push('\n');
+    for unit in Unit::ALL {
+        let bound = rows.iter().find(|row| row.policy.spec().unit() == unit).map(|row| row.bound);
+        if let Some(bound) = bound {
+            let (mark, noun, bound) = (mark(unit), unit.noun(), bound.human());
+            let _ = writeln!(
+                text,
+                "  {mark}: no schedule that holds {noun} while it computes is faster than {bound}"
+            );
+        }
+    }
     text.push_str("  default: what the engine ships; *: does not fit this budget\n\n");
     for row in sorted {
         let flags = row.best.as_deref().and_then(flags);
@@ -300,8 +301,18 @@ fn text(request: &Request, rows: &[Row]) -> String {
     text
 }
 
+/// What a policy's unit is, in a letter.
+fn mark(unit: Unit) -> char {
+    match unit {
+        Unit::Block => 'b',
+        Unit::Phase => 'p',
+        Unit::Leaf => 'l',
+    }
+}
+
 fn line(row: &Row) -> String {
-    let name = row.policy.name;
+    let unit = mark(row.policy.spec().unit());
+    let name = format!("{} {unit}", row.policy.name);
     let shipped = row.shipped.as_deref().map_or("-".to_owned(), |settings| {
         let fits = settings.iter().all(|setting| setting.fits);
         format!("{}{}", pass(settings).human(), if fits { "" } else { "*" })
@@ -312,7 +323,7 @@ fn line(row: &Row) -> String {
         return format!("  {name:<22}{:>10}{:>12}{needs:>20}{shipped:>11}", "no", "-");
     };
     let pass = pass(settings);
-    let gap = if row.bounded() { verdict::slower(pass, row.bound) } else { "-".to_owned() };
+    let gap = verdict::slower(pass, row.bound);
     format!(
         "  {name:<22}{:>10}{gap:>12}{:>10}{:>10}{shipped:>11}  {}",
         pass.human(),

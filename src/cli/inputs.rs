@@ -6,7 +6,7 @@ use super::{Terminal, files};
 use crate::device::{self, DeviceSpec};
 use crate::error::{Error, Result};
 use crate::model::{self, Component, Manifest};
-use crate::plan::{Granularity, Request};
+use crate::plan::{Granularity, Request, Unit};
 use crate::scan::Choices;
 use crate::suggest;
 use crate::units::Bytes;
@@ -86,7 +86,8 @@ impl RequestArgs {
         let components = components.into_iter().map(|component| component.name.clone()).collect();
         let vram = device.vram;
         let granularity = Granularity::Tensor;
-        let request = Request { manifest, components, workload, device, vram, granularity };
+        let unit = Unit::Block;
+        let request = Request { manifest, components, workload, device, vram, granularity, unit };
         Ok(Prepared { request })
     }
 

@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 mod check;
 mod compare;
+mod grid;
 mod inputs;
 mod later;
 mod lists;
@@ -47,6 +48,7 @@ enum Command {
     Report(report::Args),
     Compare(compare::Args),
     Sweep(sweep::Args),
+    Grid(grid::Args),
     Trace(later::TraceArgs),
     Study(study::Args),
     Models(lists::ModelsArgs),
@@ -85,6 +87,7 @@ fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
         Command::Report(args) => report::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
+        Command::Grid(args) => grid::run(args, terminal),
         Command::Trace(args) => later::trace(args),
         Command::Study(args) => study::run(args, terminal),
         Command::Models(args) => lists::models(args, terminal),

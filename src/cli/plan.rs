@@ -10,7 +10,7 @@ use super::inputs::RequestArgs;
 use super::verdict;
 use super::{Format, Terminal};
 use crate::error::{Error, Infeasible, Result};
-use crate::plan::{ComponentPlan, Granularity, Plan, ROOT, Request};
+use crate::plan::{ComponentPlan, Granularity, Plan, ROOT, Request, Unit};
 
 /// Plan what stays in VRAM and what streams.
 ///
@@ -30,6 +30,9 @@ pub struct Args {
     /// The finest unit that may be resident in part.
     #[arg(long, value_enum, default_value_t = GranularityArg::Tensor)]
     granularity: GranularityArg,
+    /// What is brought in, used and released as one.
+    #[arg(long, value_enum, default_value_t = UnitArg::Block)]
+    unit: UnitArg,
     /// Where to write the plan; `-` for standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -43,13 +46,28 @@ enum GranularityArg {
     Tensor,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum UnitArg {
+    /// Whole blocks, as most engines do.
+    Block,
+    /// Phases of blocks (attention, feed-forward), where the manifest states them.
+    Phase,
+    /// Leaf modules, those outside the block lists too.
+    Leaf,
+}
+
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    let unit = match args.unit {
+        UnitArg::Block => Unit::Block,
+        UnitArg::Phase => Unit::Phase,
+        UnitArg::Leaf => Unit::Leaf,
+    };
     let granularity = match args.granularity {
         GranularityArg::Block => Granularity::Block,
         GranularityArg::Tensor => Granularity::Tensor,
     };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let request = Request { granularity, ..request };
+    let request = Request { granularity, unit, ..request };
     let plan = plan_or_refuse(&request, terminal)?;
     let yaml = plan.to_yaml()?;
     let mut text = verdict::plan(&plan, &request)?;
@@ -122,6 +140,7 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
     json!({
         "name": plan.name,
         "policy": plan.policy,
+        "unit": plan.unit,
         "resident": resident,
         "passes": plan.passes,
         "pass_ns": plan.prediction.pass.get(),

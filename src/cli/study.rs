@@ -11,7 +11,7 @@ use super::sweep::{self, Point};
 use super::{Format, Terminal, check, files, plan as plan_command, run as run_command, verdict};
 use crate::backend::sim::Sim;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Policy, Request};
+use crate::plan::{Plan, Policy, Request, Unit};
 use crate::profile;
 use crate::report::{self, BoundPoint, Extras, PolicyRow, SweepRow};
 use crate::units::{Bytes, Nanos};
@@ -43,7 +43,12 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let sim = Sim { contention: plan.device.contention, jitter: plan.device.jitter, seed: 0 };
     let (profile, outcome) = run_command::simulate(&plan, &program, sim)?;
     outcome?;
-    let policies = Policy::all();
+    // The study is about blocks, as engines run them; `compare` has our plans of finer units, too.
+    let policies = Policy::all().into_iter().filter(|policy| {
+        let spec = policy.spec();
+        spec.unit() == Unit::Block || !spec.engine.is_empty()
+    });
+    let policies: Vec<Policy> = policies.collect();
     let mut settings = Settings::default();
     let rows = compare::rows(&request, &policies, &mut settings)?;
     let budgets = budgets(&request)?;

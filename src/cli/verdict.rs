@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::error::Result;
 use crate::figures::Origin;
-use crate::plan::{BlockPlan, ComponentPlan, Plan, Prepared, ROOT, Request};
+use crate::plan::{BlockPlan, ComponentPlan, Plan, Prepared, ROOT, Request, Unit};
 use crate::units::{Bytes, Fraction, Nanos};
 
 /// Columns that a line of an answer may take.
@@ -100,7 +100,12 @@ fn component_lines(plan: &Plan, component: &ComponentPlan, prepared: &Prepared) 
 /// What to set: which blocks stay, how large the window is.
 fn settings(component: &ComponentPlan) -> Vec<Line> {
     let mut lines = Vec::new();
-    let blocks: Vec<&BlockPlan> = component.blocks.iter().filter(|b| b.block != ROOT).collect();
+    let mut blocks: Vec<&BlockPlan> = component.blocks.iter().filter(|b| b.block != ROOT).collect();
+    if component.unit != Unit::Block {
+        // Thousands, under names of their own: the plan lists them.
+        lines.push(("set", unit_settings(component.unit, &blocks)));
+        blocks.clear();
+    }
     let mut lists: Vec<(&str, Vec<&BlockPlan>)> = Vec::new();
     for block in blocks {
         let list = block.block.rsplit_once('.').map_or(block.block.as_str(), |(list, _)| list);
@@ -121,6 +126,15 @@ fn settings(component: &ComponentPlan) -> Vec<Line> {
     let window = component.window.bytes.human();
     lines.push(("", format!("window {window}{slots}; a copy may start up to {ahead} ahead")));
     lines
+}
+
+/// How many units stay and stream.
+fn unit_settings(unit: Unit, units: &[&BlockPlan]) -> String {
+    let count = |wanted: fn(&BlockPlan) -> bool| units.iter().filter(|unit| wanted(unit)).count();
+    let stay = count(|unit| unit.is_resident());
+    let part = count(|unit| !unit.is_resident() && unit.streamed_bytes() < unit.bytes);
+    let whole = units.len() - stay - part;
+    format!("units are {unit}s: {stay} stay, {part} stream in part, {whole} whole")
 }
 
 /// What stays and what streams of one block list.
@@ -208,8 +222,9 @@ fn costs(plan: &Plan, component: &ComponentPlan) -> Vec<Line> {
         p.stall.human(),
     );
     let bound = format!(
-        "no schedule that holds a block while it computes takes less than {} per pass ({}-bound); \
+        "no schedule that holds {} while it computes takes less than {} per pass ({}-bound); \
          gap {}",
+        component.unit.noun(),
         component.bound.any_schedule.human(),
         component.bound.binding,
         component.bound.gap.percent(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Dtype;
 use super::graph;
+use super::phases::{self, Phase};
 use crate::error::{Problem, Result};
 use crate::units::Bytes;
 use crate::yaml;
@@ -43,6 +44,8 @@ pub struct Kind {
     pub class: Option<String>,
     /// What it holds.
     pub weights: Weights,
+    /// What of it computes at a stretch, in order of execution; empty where that is not known.
+    pub phases: Vec<Phase>,
 }
 
 /// A kind as its file fields; exactly one of `bytes` and `tensors` is there.
@@ -51,6 +54,8 @@ pub struct Kind {
 struct KindFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_maps")]
+    phases: Vec<Phase>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bytes: Option<Bytes>,
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "optional_tensors")]
@@ -74,17 +79,18 @@ impl TryFrom<KindFields> for Kind {
             (Some(_), Some(_)) => return Err("found both, expected either bytes or tensors".into()),
             (None, None) => return Err("found neither, expected either bytes or tensors".into()),
         };
-        Ok(Self { class: fields.class, weights })
+        Ok(Self { class: fields.class, weights, phases: fields.phases })
     }
 }
 
 impl From<Kind> for KindFields {
     fn from(kind: Kind) -> Self {
-        let Kind { class, weights } = kind;
-        match weights {
-            Weights::Bytes(bytes) => Self { class, bytes: Some(bytes), tensors: None },
-            Weights::Tensors(tensors) => Self { class, bytes: None, tensors: Some(tensors) },
-        }
+        let Kind { class, weights, phases } = kind;
+        let (bytes, tensors) = match weights {
+            Weights::Bytes(bytes) => (Some(bytes), None),
+            Weights::Tensors(tensors) => (None, Some(tensors)),
+        };
+        Self { class, phases, bytes, tensors }
     }
 }
 
@@ -279,6 +285,8 @@ impl Manifest {
         for (name, kind) in &self.kinds {
             check_name("kinds", name, &mut problems);
             check_weights(&format!("kinds.{name}"), &kind.weights, &mut problems);
+            let tensors = kind.weights.tensors();
+            phases::check(&format!("kinds.{name}"), &kind.phases, tensors, &mut problems);
         }
         let mut names = BTreeSet::new();
         for (n, component) in self.components.iter().enumerate() {

@@ -17,9 +17,11 @@ mod dtype;
 pub mod graph;
 mod main_component;
 mod manifest;
+mod phases;
 
 pub use dtype::Dtype;
 pub use main_component::LANGUAGE_MODEL;
 pub use manifest::{
     BlockRef, Component, Edge, Kind, MANIFEST_FORMAT, Manifest, Segment, TensorSpec, Weights,
 };
+pub use phases::{Phase, phase_of, told_by as phases_told_by};

@@ -2,10 +2,9 @@
 
 use super::slice::Slice;
 use crate::device::DeviceSpec;
-use crate::error::Infeasible;
-use crate::model::{Component, Dtype, Manifest, TensorSpec, Weights};
+use crate::model::{Component, Dtype, Manifest, Phase, TensorSpec, Weights, phase_of};
 use crate::units::{Bytes, Nanos};
-use crate::workload::ComponentCosts;
+use crate::workload::{ComponentCosts, UseCost};
 
 /// A planning problem: uses in order of execution, the bytes they may hold, the link they come over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +39,21 @@ pub struct BlockPart {
     pub bytes: Bytes,
     /// The size of one row: where it may be cut. Its whole size where it may not.
     pub row: Bytes,
+    /// Its share of the block's compute.
+    pub compute: Nanos,
+    /// The phase of the block that uses it.
+    pub phase: usize,
 }
 
 impl BlockPart {
     /// A tensor that is used as a whole.
     pub fn whole(name: impl Into<String>, bytes: Bytes) -> Self {
-        Self { name: name.into(), bytes, row: bytes }
+        Self { name: name.into(), bytes, row: bytes, compute: Nanos::ZERO, phase: 0 }
+    }
+
+    /// A tensor that may be cut between any two rows of so many bytes.
+    pub fn rows(name: impl Into<String>, bytes: Bytes, row: Bytes) -> Self {
+        Self { row, ..Self::whole(name, bytes) }
     }
 
     /// A tensor of a manifest.
@@ -55,7 +63,7 @@ impl BlockPart {
         // Where rows do not fill whole storage units the tensor stays in one piece.
         let whole = rows > 0 && bytes.get().is_multiple_of(rows);
         let row = if whole { Bytes::new(bytes.get() / rows) } else { bytes };
-        Self { name: tensor.name().to_owned(), bytes, row }
+        Self::rows(tensor.name(), bytes, row)
     }
 }
 
@@ -69,9 +77,26 @@ fn has_rows(tensor: &TensorSpec) -> bool {
     !words && tensor.shape().get(1).is_none_or(|&inner| inner > 1)
 }
 
-/// The tensors of a block or root, in the order of a copy.
-pub fn parts_of(weights: &Weights) -> Vec<BlockPart> {
-    weights.tensors().iter().map(BlockPart::of).collect()
+/// The tensors of a block or root, in the order of a copy, and the compute of one use divided among them: as their
+/// own estimates stand to each other, or where nothing is estimated as their bytes do.
+pub fn parts_of(weights: &Weights, phases: &[Phase], cost: &UseCost) -> Vec<BlockPart> {
+    let mut parts: Vec<BlockPart> = weights.tensors().iter().map(BlockPart::of).collect();
+    let estimated = cost.by_tensor.iter().any(|time| !time.is_zero());
+    let weight = |n: usize, part: &BlockPart| match estimated {
+        true => cost.by_tensor.get(n).map_or(0, |time| time.get()),
+        false => part.bytes.get(),
+    };
+    let all: u128 = parts.iter().enumerate().map(|(n, part)| u128::from(weight(n, part))).sum();
+    let (mut before, mut spent) = (0u128, 0u64);
+    for (n, part) in parts.iter_mut().enumerate() {
+        before += u128::from(weight(n, part));
+        let until = u128::from(cost.time.get()) * before / all.max(1);
+        let until = u64::try_from(until).unwrap_or(cost.time.get());
+        part.compute = Nanos::new(until - spent);
+        part.phase = phase_of(phases, &part.name);
+        spent = until;
+    }
+    parts
 }
 
 /// Bytes `from..to` of a block laid flat, its tensors one after the other.
@@ -150,7 +175,7 @@ impl Instance {
         costs: &ComponentCosts,
         device: &DeviceSpec,
         weights: Bytes,
-    ) -> Result<Self, Infeasible> {
+    ) -> Self {
         let mut uses = Vec::new();
         if !costs.root.time.is_zero() {
             let block = super::spec::ROOT.to_owned();
@@ -159,23 +184,11 @@ impl Instance {
         }
         for (block, cost) in component.blocks(manifest).iter().zip(&costs.blocks) {
             let bytes = block.bytes();
-            let parts = parts_of(&block.kind.weights);
+            let parts = parts_of(&block.kind.weights, &block.kind.phases, cost);
             uses.push(Use { block: block.local_id(), bytes, compute: cost.time, parts });
         }
-        let alignment = device.alignment;
-        let root = component.root.bytes().align_up(alignment);
-        let needs = smallest(&uses, alignment).saturating_add(root);
-        if needs > weights {
-            return Err(Infeasible {
-                needed: needs,
-                available: weights,
-                shortfall: needs.saturating_sub(weights),
-                smallest_budget: needs,
-                because: component.name.clone(),
-            });
-        }
-        let budget = weights.saturating_sub(root);
-        Ok(Self { uses, budget, device: device.clone() })
+        let root = component.root.bytes().align_up(device.alignment);
+        Self { uses, budget: weights.saturating_sub(root), device: device.clone() }
     }
 
     /// Equal blocks on [`DeviceSpec::reference`]: one byte per nanosecond, no latency. For examples and tests.
@@ -190,13 +203,13 @@ impl Instance {
         Self { uses: (0..count).map(made).collect(), budget, device: DeviceSpec::reference() }
     }
 
+    /// The least that plans need: room for the largest use.
+    pub fn smallest(&self) -> Bytes {
+        (0..self.uses.len()).map(|n| self.aligned(n)).max().unwrap_or_default()
+    }
+
     /// The bytes that a use takes in the slab.
     pub fn aligned(&self, n: usize) -> Bytes {
         self.uses[n].bytes.align_up(self.device.alignment)
     }
-}
-
-/// The least that whole-block plans need: one slot for the largest block (or all of them, if that is less).
-fn smallest(uses: &[Use], alignment: u64) -> Bytes {
-    uses.iter().map(|u| u.bytes.align_up(alignment)).max().unwrap_or_default()
 }

@@ -16,6 +16,7 @@ use super::spec::{
     Window,
 };
 use super::timing;
+use super::unit::Unit;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Infeasible, Result};
 use crate::figures::{Bound, Prediction};
@@ -30,8 +31,10 @@ pub struct ComponentInput {
     pub root: Bytes,
     /// The tensors outside its block lists.
     pub root_parts: Vec<BlockPart>,
-    /// Its blocks, and what they may hold.
+    /// Its uses, and what they may hold.
     pub instance: Instance,
+    /// What its uses are.
+    pub unit: Unit,
     /// Passes over it.
     pub passes: u32,
     /// VRAM that is not for weights; part of the peak.
@@ -44,9 +47,8 @@ impl ComponentInput {
         let build =
             |found: &Evaluated| Schedule::of(&lay_out(self, "hybrid", found), self.device());
         let found = planner::choose(&self.instance, granularity, self.passes, &build)?;
-        let Some(found) = found else {
-            return Err(Error::Infeasible(self.infeasible()));
-        };
+        let found = found
+            .ok_or_else(|| Error::Infeasible(self.infeasible(self.smallest(), self.weights())))?;
         let everything = found.streamed.is_zero();
         self.planned(if everything { "resident" } else { "hybrid" }, &found)
     }
@@ -70,12 +72,18 @@ impl ComponentInput {
         &self.instance.device
     }
 
-    fn infeasible(&self) -> Infeasible {
-        let root = self.root.align_up(self.device().alignment);
-        let uses = 0..self.instance.uses.len();
-        let block = uses.map(|n| self.instance.aligned(n)).max().unwrap_or_default();
-        let needed = root.saturating_add(block);
-        let available = self.instance.budget.saturating_add(root);
+    /// Bytes that the slab may have: those for the uses, and the root's.
+    pub fn weights(&self) -> Bytes {
+        self.instance.budget.saturating_add(self.root.align_up(self.device().alignment))
+    }
+
+    /// The least that its slab needs.
+    pub fn smallest(&self) -> Bytes {
+        self.root.align_up(self.device().alignment).saturating_add(self.instance.smallest())
+    }
+
+    /// What to answer when a slab of so many bytes is needed, and fewer are there.
+    pub fn infeasible(&self, needed: Bytes, available: Bytes) -> Infeasible {
         Infeasible {
             needed,
             available,
@@ -93,6 +101,7 @@ pub fn plan_instance(instance: &Instance, granularity: Granularity) -> Result<Co
         root: Bytes::ZERO,
         root_parts: Vec::new(),
         instance: instance.clone(),
+        unit: Unit::Block,
         passes: 20,
         reserve: Bytes::ZERO,
     };
@@ -105,7 +114,8 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
     let alignment = instance.device.alignment;
     let choice = &found.choice;
     let mut blocks = Vec::with_capacity(instance.uses.len() + 1);
-    let computes = instance.uses.first().filter(|first| first.block == ROOT);
+    // With leaf units the root's are uses like others.
+    let computes = instance.uses.first().filter(|u| u.block == ROOT && u.bytes.is_zero());
     if computes.is_some() || !input.root.is_zero() {
         let compute = computes.map_or(Nanos::ZERO, |root| root.compute);
         let piece = Piece {
@@ -141,6 +151,7 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
     ComponentPlan {
         name: input.name.clone(),
         policy: policy.to_owned(),
+        unit: input.unit,
         passes: input.passes,
         prefetch: prefetch(instance, found),
         slab: Slab { bytes: resident.saturating_add(window), resident, window },

@@ -3,6 +3,7 @@
 use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
+use super::unit::Unit;
 use crate::device::DeviceSpec;
 use crate::digest::digest;
 use crate::error::{Error, Infeasible, Result};
@@ -26,12 +27,14 @@ pub struct Request {
     pub vram: Bytes,
     /// The finest unit that may be resident in part.
     pub granularity: Granularity,
+    /// What is brought in, used and released as one.
+    pub unit: Unit,
 }
 
 /// A component ready to be planned, with what was estimated about it.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// What the planner takes.
+    /// What the planner takes, with blocks as uses.
     pub input: ComponentInput,
     /// Operations and times per use.
     pub costs: ComponentCosts,
@@ -80,25 +83,27 @@ impl Request {
             let copies = self.device.h2d.time_for(component.total_bytes(&self.manifest));
             check_magnitude(name, costs.time_per_pass().max(copies), passes)?;
             let instance = Instance::of(&self.manifest, component, &costs, &self.device, weights);
-            match instance {
-                Ok(instance) if below.is_zero() => {
-                    let input = ComponentInput {
-                        name: name.clone(),
-                        root: component.root.bytes(),
-                        root_parts: parts_of(&component.root),
-                        instance,
-                        passes,
-                        reserve: self.workload.reserve.total(),
-                    };
-                    let total = component.total_bytes(&self.manifest);
-                    prepared.push(Prepared { input, costs, total });
-                }
-                Ok(_) => {}
-                Err(answer) if worst.as_ref().is_none_or(|w| w.needed < answer.needed) => {
+            let input = ComponentInput {
+                name: name.clone(),
+                root: component.root.bytes(),
+                root_parts: parts_of(&component.root, &[], &costs.root),
+                instance,
+                unit: Unit::Block,
+                passes,
+                reserve: self.workload.reserve.total(),
+            };
+            // What at least one unit needs beside a root that stays; what leaf units need is not less than the
+            // root, of which they are part.
+            let root = component.root.bytes().align_up(self.device.alignment);
+            let needed = input.at(self.unit).smallest().max(root);
+            if needed > weights || !below.is_zero() {
+                let answer = input.infeasible(needed, weights);
+                if worst.as_ref().is_none_or(|worst| worst.needed < answer.needed) {
                     worst = Some(answer);
                 }
-                Err(_) => {}
             }
+            let total = component.total_bytes(&self.manifest);
+            prepared.push(Prepared { input, costs, total });
         }
         match worst {
             None => Ok(prepared),
@@ -115,8 +120,8 @@ impl Request {
 
     /// The plan that the planner finds best for every component.
     pub fn plan(&self) -> Result<Plan> {
-        let plans: Result<Vec<ComponentPlan>> =
-            self.prepare()?.iter().map(|prepared| prepared.input.plan(self.granularity)).collect();
+        let plan = |prepared: &Prepared| prepared.input.at(self.unit).plan(self.granularity);
+        let plans: Result<Vec<ComponentPlan>> = self.prepare()?.iter().map(plan).collect();
         self.assemble(plans?)
     }
 

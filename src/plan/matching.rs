@@ -138,8 +138,7 @@ mod tests {
         let mut instance = Instance::equal(1, 40, 10, 100);
         instance.device.alignment = 1;
         let used = &mut instance.uses[0];
-        let (name, bytes) = ("w".to_owned(), Bytes::new(30));
-        let matrix = super::super::BlockPart { name, bytes, row: Bytes::new(6) };
+        let matrix = super::super::BlockPart::rows("w", Bytes::new(30), Bytes::new(6));
         used.parts = vec![super::super::BlockPart::whole("bias", Bytes::new(10)), matrix];
         assert_eq!([0, 4, 6, 12, 14, 33].map(|at| used.cut_near(at)), [0, 0, 10, 10, 16, 34]);
         let used = &instance.uses[0];

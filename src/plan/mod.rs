@@ -41,8 +41,7 @@
 //!
 //! // The same blocks as a matrix of twenty rows each: a part of every block stays, and the bound is reached.
 //! for block in &mut instance.uses {
-//!     let matrix = BlockPart { name: "w".into(), bytes: Bytes::new(100), row: Bytes::new(5) };
-//!     block.parts = vec![matrix];
+//!     block.parts = vec![BlockPart::rows("w", Bytes::new(100), Bytes::new(5))];
 //! }
 //! let split = plan_instance(&instance, Granularity::Tensor)?;
 //! assert_eq!(split.bound.any_schedule.get(), 467);
@@ -65,16 +64,18 @@ mod schedule;
 mod slice;
 mod spec;
 pub mod timing;
+mod unit;
 mod validate;
 
 pub use choice::{Choice, Evaluated};
 pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance, predict};
 pub use make::{Prepared, Request};
-pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Setting, Shape, Spec, Unit};
+pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Setting, Shape, Spec};
 pub use schedule::{Op, Schedule, Wait, When};
 pub use slice::Slice;
 pub use spec::{
     BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,
     PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
 };
+pub use unit::Unit;

@@ -27,6 +27,7 @@ use crate::yaml;
 
 use super::fields::{BlockFields, OneOrMany};
 use super::slice::Slice;
+use super::unit::Unit;
 
 /// The first line of every plan.
 pub const PLAN_FORMAT: &str = "vramplan/plan/1";
@@ -98,6 +99,9 @@ pub struct ComponentPlan {
     pub name: String,
     /// The planner's own (`hybrid`, `resident`) or a peer's policy with its parameters.
     pub policy: String,
+    /// What is brought in, used and released as one: what the entries of `blocks` are, and the bound speaks of.
+    #[serde(default)]
+    pub unit: Unit,
     /// Passes that the makespan is for.
     pub passes: u32,
     /// VRAM reserved for streamed bytes.

@@ -9,7 +9,7 @@ use super::stored::{Checkpoint, FoundComponent};
 use super::ties;
 use crate::error::{Error, Result};
 use crate::model::{
-    Component, Dtype, Kind, MANIFEST_FORMAT, Manifest, Segment, TensorSpec, Weights,
+    Component, Dtype, Kind, MANIFEST_FORMAT, Manifest, Segment, TensorSpec, Weights, phases_told_by,
 };
 
 /// What the user decides instead of us. The default decides nothing.
@@ -217,8 +217,10 @@ impl Kinds {
             let draft = &drafts[component];
             let list = &draft.cut.lists[place.0];
             let class = draft.rule.and_then(|rule| rule.block_class(&list.path));
-            let weights = Weights::Tensors(list.blocks[place.1].clone());
-            (name, Kind { class: class.map(str::to_owned), weights })
+            let tensors = list.blocks[place.1].clone();
+            let phases = phases_told_by(&tensors);
+            let weights = Weights::Tensors(tensors);
+            (name, Kind { class: class.map(str::to_owned), weights, phases })
         };
         self.names.into_iter().zip(self.first).map(kind).collect()
     }

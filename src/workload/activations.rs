@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::Workload;
 use super::family;
-use super::flops::work;
+use super::flops::{Work, works};
 use super::tokens::resolve;
 use crate::error::Result;
 use crate::model::{Component, Manifest};
@@ -48,7 +48,7 @@ pub fn activations_estimate(
         if seen.insert((block.list, block.kind_name, block.index.min(MOST_LEVELS))) {
             let prefix = format!("{}.", block.local_id());
             let tensors = block.kind.weights.tensors();
-            widest = widest.max(work(family, &tokens, &prefix, tensors).live);
+            widest = widest.max(Work::sum(&works(family, &tokens, &prefix, tensors)).live);
         }
     }
     let live = widest.saturating_mul(ELEMENT).saturating_mul(u128::from(workload.batch));

@@ -1,10 +1,11 @@
 //! Turns a component, a workload and a device into what each use of its root and blocks costs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Workload;
 use super::family::{self, Family, Grid, Stream};
-use super::flops::{Work, work};
+use super::flops::{Work, works};
 use super::given::Given;
 use super::tokens::{STREAMS, Tokens, resolve};
 use crate::device::DeviceSpec;
@@ -14,7 +15,7 @@ use crate::model::{Component, Dtype, LANGUAGE_MODEL, Manifest, TensorSpec, Weigh
 use crate::units::{Bytes, Nanos};
 
 /// What one use of a block, or of a root, costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UseCost {
     /// Operations, a multiply-add counted as two, for the whole batch. Always from the formula.
     pub flops: u64,
@@ -22,6 +23,9 @@ pub struct UseCost {
     pub time: Nanos,
     /// Where the time comes from: [`Origin::Estimated`], or [`Origin::Given`] by the workload.
     pub origin: Origin,
+    /// What each tensor would take by itself, in the order of the manifest: how the time divides among parts of
+    /// the block. Always from the formula; empty for weights known by their size alone.
+    pub by_tensor: Arc<[Nanos]>,
 }
 
 /// The costs of one pass of a component.
@@ -98,10 +102,15 @@ pub fn costs(
 }
 
 impl UseCost {
-    const NOTHING: Self = Self { flops: 0, time: Nanos::ZERO, origin: Origin::Estimated };
+    fn estimated(flops: u64, time: Nanos, by_tensor: Arc<[Nanos]>) -> Self {
+        Self { flops, time, origin: Origin::Estimated, by_tensor }
+    }
 
     fn given(self, time: Option<Nanos>) -> Self {
-        time.map_or(self, |time| Self { time, origin: Origin::Given, ..self })
+        match time {
+            Some(time) => Self { time, origin: Origin::Given, ..self },
+            None => self,
+        }
     }
 }
 
@@ -140,18 +149,19 @@ impl<'a> Estimate<'a> {
     ) -> Result<UseCost> {
         let leveled = matches!(self.family.grid, Grid::Levels { .. });
         let key = (if leveled { local } else { list }.to_owned(), kind);
-        if let Some(&cost) = self.known.get(&key) {
-            return Ok(cost);
+        if let Some(cost) = self.known.get(&key) {
+            return Ok(cost.clone());
         }
         let cost = match weights {
             Weights::Bytes(bytes) => self.of_opaque(*bytes),
             Weights::Tensors(tensors) => {
-                let work = work(self.family, self.tokens, &format!("{local}."), tensors);
+                let works = works(self.family, self.tokens, &format!("{local}."), tensors);
+                let work = Work::sum(&works);
                 let all = if work.flops.is_empty() { Bytes::ZERO } else { weights.bytes() };
-                self.of_work(&work, all)?
+                self.of_work(&work, all, &works)?
             }
         };
-        self.known.insert(key, cost);
+        self.known.insert(key, cost.clone());
         Ok(cost)
     }
 
@@ -159,42 +169,54 @@ impl<'a> Estimate<'a> {
         match weights {
             Weights::Bytes(bytes) => Ok(self.of_opaque(*bytes)),
             Weights::Tensors(tensors) => {
-                let mut tensors = tensors.clone();
+                let mut by_tensor = works(self.family, self.tokens, "", tensors);
                 // A text encoder's head is never asked; a language model without one multiplies by its table.
-                if self.component.name == LANGUAGE_MODEL {
-                    let head = self.family.tied_head(&tensors);
-                    let head = head.map(|t| TensorSpec("lm_head.weight".into(), t.1, t.2.clone()));
-                    tensors.extend(head);
+                let tied = self.family.tied_head(tensors);
+                if let Some(table) = tied.filter(|_| self.component.name == LANGUAGE_MODEL) {
+                    let head = [TensorSpec("lm_head.weight".into(), table.1, table.2.clone())];
+                    let position = tensors.iter().position(|tensor| tensor == table);
+                    let head = works(self.family, self.tokens, "", &head);
+                    position.into_iter().zip(head).for_each(|(n, head)| by_tensor[n] = head);
                 }
-                let work = work(self.family, self.tokens, "", &tensors);
-                self.of_work(&work, Bytes::new(work.bytes))
+                let work = Work::sum(&by_tensor);
+                self.of_work(&work, Bytes::new(work.bytes), &by_tensor)
             }
         }
     }
 
     fn of_opaque(&mut self, bytes: Bytes) -> UseCost {
         self.opaque |= !bytes.is_zero();
-        UseCost { time: self.device.memory.rate.time_for(bytes), ..UseCost::NOTHING }
+        UseCost::estimated(0, self.device.memory.rate.time_for(bytes), Arc::default())
     }
 
-    /// Work that reads `bytes` of weights, less the experts that no token reaches.
-    fn of_work(&mut self, work: &Work, bytes: Bytes) -> Result<UseCost> {
+    /// Work that reads `bytes` of weights, less the experts that no token reaches; `works` is the same by tensor.
+    fn of_work(&mut self, work: &Work, bytes: Bytes, works: &[Work]) -> Result<UseCost> {
         self.unknown_experts |= work.unknown_experts;
-        let batch = u128::from(self.workload.batch);
-        let count = |flops: u128| u64::try_from(flops.saturating_mul(batch)).ok();
-        let compute = |(&dtype, &flops): (&Dtype, &u128)| {
-            Some(self.device.compute.effective(dtype).time_for(count(flops)?))
-        };
-        let times: Option<Vec<Nanos>> = work.flops.iter().map(compute).collect();
-        let (Some(times), Some(flops)) = (times, count(work.total())) else {
+        let time = self.time(work, bytes);
+        let flops = u64::try_from(self.batched(work.total())).ok();
+        let (Some(time), Some(flops)) = (time, flops) else {
             let name = &self.component.name;
             let message = format!("one block of {name} would take more than 2^64 operations");
             return Err(Error::usage(message));
         };
+        let own = |work: &Work| self.time(work, Bytes::new(work.bytes)).unwrap_or_default();
+        Ok(UseCost::estimated(flops, time, works.iter().map(own).collect()))
+    }
+
+    /// The longer of computing and reading; none where there are more operations than can be counted.
+    fn time(&self, work: &Work, bytes: Bytes) -> Option<Nanos> {
+        let compute = |(&dtype, &flops): (&Dtype, &u128)| {
+            let flops = u64::try_from(self.batched(flops)).ok()?;
+            Some(self.device.compute.effective(dtype).time_for(flops))
+        };
+        let times: Option<Vec<Nanos>> = work.flops.iter().map(compute).collect();
         let read = bytes.saturating_sub(Bytes::new(work.idle_bytes));
         let memory = self.device.memory.rate.time_for(read);
-        let time = times.into_iter().sum::<Nanos>().max(memory);
-        Ok(UseCost { flops, time, origin: Origin::Estimated })
+        times.map(|times| times.into_iter().sum::<Nanos>().max(memory))
+    }
+
+    fn batched(&self, flops: u128) -> u128 {
+        flops.saturating_mul(u128::from(self.workload.batch))
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -247,7 +269,7 @@ mod tests {
     }
 
     fn check(class: &str, tensors: &str, workload: &str, flops: u64, nanos: u64) {
-        let cost = run(class, tensors, workload).expect(tensors).blocks[0];
+        let cost = &run(class, tensors, workload).expect(tensors).blocks[0];
         assert_eq!((cost.flops, cost.time.get()), (flops, nanos), "{tensors}");
     }
 

@@ -32,45 +32,74 @@ pub(super) struct Work {
     pub unknown_experts: bool,
 }
 
-/// The work of tensors whose names begin with `prefix` inside their component.
-pub(super) fn work(family: &Family, tokens: &Tokens, prefix: &str, tensors: &[TensorSpec]) -> Work {
+/// The work of tensors whose names begin with `prefix` inside their component, each for itself.
+pub(super) fn works(
+    family: &Family,
+    tokens: &Tokens,
+    prefix: &str,
+    tensors: &[TensorSpec],
+) -> Vec<Work> {
     let experts = separate_experts(tensors);
-    let mut work = Work::default();
-    for tensor in tensors {
+    let of = |tensor: &TensorSpec| {
         let name = format!("{prefix}{}", tensor.name());
-        let Some((out, inner)) = factors(tensor) else { continue };
-        let stream = family.stream(&name);
-        let seen = tokens.of(stream, &name);
-        if seen == 0 {
-            continue;
-        }
-        let mut flops = product(&[2, out, inner, u128::from(seen)]);
-        let bytes = tensor.bytes().unwrap_or_default().get();
-        if let Some(all) = expert_count(tensor, &name, experts) {
-            let used = family.experts_used.unwrap_or(all).min(all).max(1);
-            work.unknown_experts |= family.experts_used.is_none();
-            flops = product(&[flops, u128::from(used)]).div_ceil(u128::from(all));
-            let reached = seen.saturating_mul(used).min(all);
-            let idle = bytes.saturating_sub(share(bytes, reached, all));
-            work.idle_bytes = work.idle_bytes.saturating_add(idle);
-        }
-        add(&mut work.flops, tensor.dtype(), flops);
-        work.bytes = work.bytes.saturating_add(bytes);
-        if stream != Stream::One {
-            let outer = u128::from(tensor.shape().first().copied().unwrap_or(1));
-            let channels = u128::from(tensor.shape().get(1).copied().unwrap_or(1));
-            let alive = u128::from(tokens.alive(stream, &name));
-            work.live = work.live.max(product(&[2, outer + channels, alive]));
-        }
-        if let Some(attention) = family.attention(&name) {
-            let flops = attended(attention, tokens, &name, tensor.shape());
-            add(&mut work.flops, attention_dtype(tensor.dtype()), flops);
-        }
+        of_tensor(family, tokens, &name, tensor, experts)
+    };
+    tensors.iter().map(of).collect()
+}
+
+fn of_tensor(
+    family: &Family,
+    tokens: &Tokens,
+    name: &str,
+    tensor: &TensorSpec,
+    experts: u64,
+) -> Work {
+    let mut work = Work::default();
+    let Some((out, inner)) = factors(tensor) else { return work };
+    let stream = family.stream(name);
+    let seen = tokens.of(stream, name);
+    if seen == 0 {
+        return work;
+    }
+    let mut flops = product(&[2, out, inner, u128::from(seen)]);
+    work.bytes = tensor.bytes().unwrap_or_default().get();
+    if let Some(all) = expert_count(tensor, name, experts) {
+        let used = family.experts_used.unwrap_or(all).min(all).max(1);
+        work.unknown_experts = family.experts_used.is_none();
+        flops = product(&[flops, u128::from(used)]).div_ceil(u128::from(all));
+        let reached = seen.saturating_mul(used).min(all);
+        work.idle_bytes = work.bytes.saturating_sub(share(work.bytes, reached, all));
+    }
+    add(&mut work.flops, tensor.dtype(), flops);
+    if stream != Stream::One {
+        let outer = u128::from(tensor.shape().first().copied().unwrap_or(1));
+        let channels = u128::from(tensor.shape().get(1).copied().unwrap_or(1));
+        let alive = u128::from(tokens.alive(stream, name));
+        work.live = product(&[2, outer + channels, alive]);
+    }
+    if let Some(attention) = family.attention(name) {
+        let flops = attended(attention, tokens, name, tensor.shape());
+        add(&mut work.flops, attention_dtype(tensor.dtype()), flops);
     }
     work
 }
 
 impl Work {
+    /// The work of all together.
+    pub fn sum(works: &[Self]) -> Self {
+        let mut all = Self::default();
+        works.iter().for_each(|work| all.add(work));
+        all
+    }
+
+    fn add(&mut self, other: &Self) {
+        other.flops.iter().for_each(|(&dtype, &flops)| add(&mut self.flops, dtype, flops));
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.idle_bytes = self.idle_bytes.saturating_add(other.idle_bytes);
+        self.live = self.live.max(other.live);
+        self.unknown_experts |= other.unknown_experts;
+    }
+
     /// All operations; saturating.
     pub fn total(&self) -> u128 {
         self.flops.values().fold(0, |sum, &flops| sum.saturating_add(flops))

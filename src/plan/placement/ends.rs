@@ -10,7 +10,9 @@
 //! equal blocks it reaches the bound but for latency: the window of `b′` blocks' streamed bytes in `theory`,
 //! section 4, with `b′ − 1` of them fetched ahead.
 
-use super::{Layout, Placement, Streamed, placement};
+use std::collections::VecDeque;
+
+use super::{Before, Layout, Placement, Streamed, later, placement};
 use crate::plan::instance::{Instance, Run};
 
 /// Places pieces, in order of use, from both ends of a window of so many bytes. None when the window cannot hold
@@ -37,7 +39,35 @@ pub fn ends(pieces: &[Streamed], window: u64, alignment: u64) -> Option<Placemen
         turns.collect()
     };
     let passes = 1 + blocks.len() % 2;
-    placement(pieces, &(0..passes).map(layout).collect::<Vec<_>>())
+    let layouts: Vec<Layout> = (0..passes).map(layout).collect();
+    let after = waits(pieces, &layouts)?;
+    Some(placement(pieces, &layouts, after))
+}
+
+/// What each piece waits for: over all places, the latest use whose bytes it takes. None where that would be its own.
+fn waits(pieces: &[Streamed], layouts: &[Layout]) -> Option<Vec<Option<Before>>> {
+    let mut after: Vec<Option<Before>> = vec![None; pieces.len()];
+    let mut live: VecDeque<(u64, u64, usize, usize)> = VecDeque::new();
+    // At most two blocks are there at once: after two passes every place has had its former holder.
+    for round in 0..layouts.len() + 2 {
+        for (n, piece) in pieces.iter().enumerate() {
+            let from = layouts[round % layouts.len()][n];
+            let to = from + piece.bytes;
+            let overlapped = live.iter().rposition(|&(a, b, ..)| a < to && from < b);
+            if let Some(last) = overlapped {
+                let (_, _, user, then) = live[last];
+                live.drain(..=last);
+                let back = round - then;
+                if back == 0 && user == piece.user {
+                    return None;
+                }
+                let wait = (user, u32::try_from(back).unwrap_or(u32::MAX));
+                after[n] = Some(later(after[n], wait));
+            }
+            live.push_back((from, to, piece.user, round));
+        }
+    }
+    Some(after)
 }
 
 /// Divides the streamed tail of each block into what fits beside the block before and the rest. `tails` has where
@@ -108,7 +138,7 @@ mod tests {
         for used in &mut instance.uses {
             let row = crate::units::Bytes::new(10);
             let bytes = crate::units::Bytes::new(100);
-            used.parts = vec![crate::plan::BlockPart { name: "t".into(), bytes, row }];
+            used.parts = vec![crate::plan::BlockPart::rows("t", bytes, row)];
         }
         // Tails of 60 in a window of 95: 35 are free beside the block before, 30 in whole rows.
         let copies = divide(&instance, &[40; 3], 95);

@@ -3,22 +3,16 @@
 //! There are two ways to lay pieces out. In a **ring** ([`ring()`]) they follow one another around the window, so
 //! copies may run ahead by as many uses as fit. From **two ends** ([`ends()`]) blocks take turns, and each grows
 //! towards the other until they overlap; that wastes nothing where about two blocks fit, whatever their sizes.
-//! Either way the waits follow from the places alone (`waits`): a copy waits for the last use of whatever lies
-//! where it goes.
+//! Either way a copy waits for the last use of whatever lies where it goes.
 
 mod ends;
 mod ring;
-
-use std::collections::VecDeque;
 
 use super::cycle::{Graph, Ratio};
 use super::instance::Instance;
 
 pub use ends::{divide, ends};
 pub use ring::ring;
-
-/// Passes after which places must repeat.
-pub const MOST_PLACES: usize = 12;
 
 /// A piece that is copied for every use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +49,9 @@ pub struct Placement {
 /// Where the pieces of one pass lie, by piece.
 type Layout = Vec<u64>;
 
-/// The placement in which passes take turns in these layouts. None when a piece would have to wait for its own use,
-/// because the window cannot hold all of a block at once.
-fn placement(pieces: &[Streamed], layouts: &[Layout]) -> Option<Placement> {
-    let after = waits(pieces, layouts)?;
+/// The placement in which passes take turns in these layouts, given what each piece waits for by its place alone.
+fn placement(pieces: &[Streamed], layouts: &[Layout], after: Vec<Option<Before>>) -> Placement {
+    let after = explicit(after);
     let end = |(piece, at): (&Streamed, &u64)| at + piece.bytes;
     let highest = layouts.iter().filter_map(|at| pieces.iter().zip(at).map(end).max()).max();
     let placed = (0..pieces.len()).map(|n| {
@@ -68,41 +61,13 @@ fn placement(pieces: &[Streamed], layouts: &[Layout]) -> Option<Placement> {
         }
         Placed { at, after: after[n] }
     });
-    Some(Placement { placed: placed.collect(), window: highest.unwrap_or(0) })
+    Placement { placed: placed.collect(), window: highest.unwrap_or(0) }
 }
 
-/// What each piece waits for: over all places, the latest use whose bytes it takes.
-fn waits(pieces: &[Streamed], layouts: &[Layout]) -> Option<Vec<Option<Before>>> {
-    let mut after: Vec<Option<Before>> = vec![None; pieces.len()];
-    let mut live: VecDeque<(u64, u64, usize, usize)> = VecDeque::new();
-    // Until the window has been filled and lapped, then once more over every layout.
-    let pass: u64 = pieces.iter().map(|piece| piece.bytes).sum::<u64>().max(1);
-    let highest = pieces.iter().zip(&layouts[0]).map(|(piece, at)| at + piece.bytes).max();
-    let laps = usize::try_from(highest.unwrap_or(0) / pass).unwrap_or(usize::MAX).min(MOST_PLACES);
-    for round in 0..layouts.len() * (laps + 3) {
-        for (n, piece) in pieces.iter().enumerate() {
-            let from = layouts[round % layouts.len()][n];
-            let to = from + piece.bytes;
-            let overlapped = live.iter().rposition(|&(a, b, ..)| a < to && from < b);
-            if let Some(last) = overlapped {
-                let (_, _, user, then) = live[last];
-                live.drain(..=last);
-                let back = round - then;
-                if back == 0 && user == piece.user {
-                    return None;
-                }
-                let known = after[n];
-                let wait = (user, u32::try_from(back).unwrap_or(u32::MAX));
-                // Fewer passes back is later; within a pass, the later use.
-                let later = |(user, back): Before| (std::cmp::Reverse(back), user);
-                if known.is_none_or(|known| later(wait) > later(known)) {
-                    after[n] = Some(wait);
-                }
-            }
-            live.push_back((from, to, piece.user, round));
-        }
-    }
-    Some(explicit(after))
+/// The later of two waits: fewer passes back, and within a pass the later use.
+fn later(known: Option<Before>, other: Before) -> Before {
+    let when = |(user, back): Before| (std::cmp::Reverse(back), user);
+    known.map_or(other, |known| if when(known) >= when(other) { known } else { other })
 }
 
 /// Copies run in order, so each also waits for what the ones before it waited for. Saying so costs nothing and
@@ -127,8 +92,8 @@ fn explicit(mut after: Vec<Option<Before>>) -> Vec<Option<Before>> {
 /// Equal to the time of the plan that is made of them; a property test holds the two together.
 pub fn steady(instance: &Instance, pieces: &[Streamed], places: &Placement) -> Ratio {
     let uses = &instance.uses;
-    let mut graph =
-        Graph::with_capacity(uses.len() + pieces.len(), 2 * (uses.len() + pieces.len()));
+    let nodes = uses.len() + pieces.len();
+    let mut graph = Graph::with_capacity(nodes, 2 * nodes);
     let (mut next, mut busy, mut compute) = (0, 0u128, 0u128);
     let mut computes = Vec::with_capacity(uses.len());
     let mut copies = Vec::with_capacity(pieces.len());
@@ -139,25 +104,31 @@ pub fn steady(instance: &Instance, pieces: &[Streamed], places: &Placement) -> R
             next += 1;
         }
         compute += u128::from(used.compute.get());
-        let node = graph.node(used.compute.get());
+        computes.push(graph.node(used.compute.get()));
+    }
+    // By the operation that waits, in order: the graph is sorted as it is made.
+    let mut next = 0;
+    for (n, &node) in computes.iter().enumerate() {
+        while next < pieces.len() && pieces[next].user == n {
+            follow(&mut graph, &copies, next);
+            if let Some((user, back)) = places.placed[next].after {
+                graph.arc(computes[user], copies[next], back);
+            }
+            next += 1;
+        }
+        follow(&mut graph, &computes, n);
         // Copies run in order, so the last of a use's pieces brings the rest along.
         if next > 0 && pieces[next - 1].user == n {
             graph.arc(copies[next - 1], node, 0);
         }
-        computes.push(node);
-    }
-    for chain in [&copies, &computes] {
-        for pair in chain.windows(2) {
-            graph.arc(pair[0], pair[1], 0);
-        }
-        if let (Some(&first), Some(&last)) = (chain.first(), chain.last()) {
-            graph.arc(last, first, 1);
-        }
-    }
-    for (placed, &copy) in places.placed.iter().zip(&copies) {
-        if let Some((user, back)) = placed.after {
-            graph.arc(computes[user], copy, back);
-        }
     }
     graph.steady_from(Ratio::per_pass(busy.max(compute))).0
+}
+
+/// An operation runs after the one before it on its lane, the first after the last of the pass before.
+fn follow(graph: &mut Graph, lane: &[usize], n: usize) {
+    match n.checked_sub(1) {
+        Some(before) => graph.arc(lane[before], lane[n], 0),
+        None => graph.arc(lane[lane.len() - 1], lane[0], 1),
+    }
 }

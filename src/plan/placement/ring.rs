@@ -12,7 +12,13 @@
 //! Where the ring continues from pass to pass, a piece's places repeat after a few passes; where that takes too
 //! long, every pass begins at the start of the ring again.
 
-use super::{Layout, MOST_PLACES, Placement, Streamed, placement};
+use super::{Before, Layout, Placement, Streamed, later, placement};
+
+/// Passes after which places must repeat for the ring to run on from pass to pass.
+const MOST_PLACES: usize = 12;
+
+/// Passes of which a window may hold all copies; a plan can name so many passes back.
+const MOST_LAPS: u64 = 12;
 
 /// Places pieces, in order of use, around a window of so many bytes. None when the window cannot hold all of a
 /// block at once.
@@ -20,10 +26,51 @@ pub fn ring(pieces: &[Streamed], window: u64) -> Option<Placement> {
     if pieces.iter().any(|piece| piece.bytes > window) {
         return None;
     }
+    // A window that holds the copies of many passes is no better than a smaller one.
+    let pass: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+    let window = window.min(pass.saturating_mul(MOST_LAPS));
     let starts = starts(pieces, window).unwrap_or_else(|| vec![0]);
     let layouts: Vec<Layout> =
         starts.iter().map(|&start| offsets(pieces, window, start).0).collect();
-    placement(pieces, &layouts)
+    let after = waits(pieces, window, &layouts)?;
+    Some(placement(pieces, &layouts, after))
+}
+
+/// What each piece waits for: over all layouts, the latest use whose bytes it takes. None where that would be its
+/// own.
+///
+/// Laid out on a tape that runs on from window to window, a piece at `[s, e)` takes the bytes of every earlier one
+/// that begins before `e − window`. Pieces begin in order, so one pointer finds the last of them.
+fn waits(pieces: &[Streamed], window: u64, layouts: &[Layout]) -> Option<Vec<Option<Before>>> {
+    let count = pieces.len();
+    let pass: u64 = pieces.iter().map(|piece| piece.bytes).sum::<u64>().max(1);
+    // Until the window has been filled, then once over every layout.
+    let laps = usize::try_from(window / pass).unwrap_or(usize::MAX).saturating_add(1);
+    let mut after = vec![None; count];
+    let mut starts: Vec<u64> = Vec::with_capacity((layouts.len() + laps) * count);
+    let (mut tape, mut gone) = (0u64, 0usize);
+    for round in 0..layouts.len() + laps {
+        for (n, piece) in pieces.iter().enumerate() {
+            let at = layouts[round % layouts.len()][n];
+            // The next place on the tape that lies at this offset.
+            let lap = tape.saturating_sub(at).div_ceil(window.max(1));
+            let start = at + lap * window;
+            while starts.get(gone).is_some_and(|&other| other + window < start + piece.bytes) {
+                gone += 1;
+            }
+            if let Some(last) = gone.checked_sub(1) {
+                let (user, back) = (pieces[last % count].user, round - last / count);
+                if back == 0 && user == piece.user {
+                    return None;
+                }
+                let back = u32::try_from(back).unwrap_or(u32::MAX);
+                after[n] = Some(later(after[n], (user, back)));
+            }
+            starts.push(start);
+            tape = start + piece.bytes;
+        }
+    }
+    Some(after)
 }
 
 /// The offsets of one pass that begins at `start`, and where the next one would.

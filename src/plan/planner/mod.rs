@@ -15,6 +15,7 @@ mod whole;
 
 use super::bound::Windows;
 use super::choice::{Choice, Evaluated};
+use super::cycle::Ratio;
 use super::instance::Instance;
 use super::schedule::Schedule;
 use super::spec::Granularity;
@@ -68,6 +69,8 @@ pub(super) struct Gaps {
     pub gaps: Vec<u64>,
     /// Bytes of all uses together.
     pub total: Bytes,
+    /// The bound itself.
+    pub least: Ratio,
 }
 
 impl Gaps {
@@ -97,6 +100,7 @@ impl Gaps {
             }
         }
         let total = instance.uses.iter().map(|used| used.bytes).sum();
-        Self { gaps, total }
+        let compute = instance.uses.iter().map(|used| u128::from(used.compute.get())).sum();
+        Self { gaps, total, least: ratio.max(Ratio::per_pass(compute)) }
     }
 }

@@ -34,7 +34,7 @@ enum Way {
 const WAYS: [Way; 5] = [Way::Ends, Way::Copies(1), Way::Copies(2), Way::Copies(4), Way::Copies(8)];
 
 /// Above so many uses a copy is a small part of the window, and two ways are enough.
-const MANY_USES: usize = 1_000;
+const MANY_USES: usize = 300;
 
 /// Totals times uses that are evaluated: keeps plans of a hundred thousand blocks within seconds.
 const MOST_WORK: u64 = 40_000;
@@ -43,7 +43,13 @@ const MOST_WORK: u64 = 40_000;
 pub fn candidates(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
     let many = instance.uses.len() > MANY_USES;
     let ways = if many { &WAYS[..2] } else { &WAYS[..] };
-    ways.iter().filter_map(|&way| Search::of(instance, gaps, way).best()).collect()
+    let mut found: Vec<Evaluated> = Vec::new();
+    for &way in ways {
+        // Where a way reaches the bound, another can only copy less.
+        let least = found.iter().filter(|found| found.pass <= gaps.least).map(|f| f.streamed).min();
+        found.extend(Search::of(instance, gaps, way).best(least));
+    }
+    found
 }
 
 /// The search for the best total in one way.
@@ -67,13 +73,21 @@ impl<'a> Search<'a> {
         Self { instance, gaps, way, missing, span, best: None }
     }
 
-    fn best(mut self) -> Option<Evaluated> {
+    /// The best total, of those that stream less than `below`.
+    fn best(mut self, below: Option<Bytes>) -> Option<Evaluated> {
         let steps = (MOST_WORK / self.instance.uses.len().max(1) as u64).clamp(4, TOTALS);
         // Small windows are told apart more finely: there a little more or less matters most.
         let coarse = (0..=steps).map(|n| share(self.span, n * n, steps * steps));
         let mut tried: Vec<u64> = coarse.collect();
         for _ in 0..=ROUNDS {
-            tried.iter().for_each(|&window| self.consider(window));
+            for &window in &tried {
+                let reached = self.best.as_ref().filter(|(_, known)| known.pass <= self.gaps.least);
+                let most = reached.map(|(_, known)| known.streamed).into_iter().chain(below).min();
+                // At the bound nothing but fewer bytes is better.
+                if most.is_none_or(|most| self.missing + window < most.get()) {
+                    self.consider(window);
+                }
+            }
             let Some((best, _)) = self.best else { break };
             let low = tried.iter().copied().filter(|&window| window < best).max().unwrap_or(0);
             let high = tried.iter().copied().filter(|&window| window > best).min();

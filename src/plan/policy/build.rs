@@ -4,7 +4,6 @@ use super::flow::{Arc, Flow};
 use super::place::{self, Live, Placed};
 use super::recipe::{ENQUEUE, Gate, HOST_SYNC, Recipe, Stays, Sync, SyncAt, Window};
 use super::stays;
-use super::units::{self, Piece as Unit};
 use crate::figures::{Bound, Prediction};
 use crate::lane::Lane;
 use crate::plan::layout::ComponentInput;
@@ -13,13 +12,18 @@ use crate::plan::spec::{
     BlockPlan, ComponentPlan, HostMemory, HostSync, Part, Piece, Residency, Slab, Stream, UseRef,
     Window as PlanWindow,
 };
+use crate::plan::unit::Piece as Unit;
 use crate::units::{Bytes, Nanos};
 
-/// The plan that a recipe makes; prediction and bound are left zero.
-pub(super) fn build(input: &ComponentInput, name: &str, recipe: &Recipe) -> ComponentPlan {
-    let units = units::units(input, recipe.unit);
-    let flow = Flow::of(recipe, &units);
-    Builder::new(input, recipe, &units, &flow).plan(name)
+/// The plan that a recipe makes of the component's units; prediction and bound are left zero.
+pub(super) fn build(
+    input: &ComponentInput,
+    units: &[Unit],
+    name: &str,
+    recipe: &Recipe,
+) -> ComponentPlan {
+    let flow = Flow::of(recipe, units);
+    Builder::new(input, recipe, units, &flow).plan(name)
 }
 
 struct Builder<'a> {
@@ -101,6 +105,7 @@ impl<'a> Builder<'a> {
         ComponentPlan {
             name: self.input.name.clone(),
             policy: name.to_owned(),
+            unit: self.recipe.unit,
             passes: self.input.passes,
             window: PlanWindow { bytes: window, slots: self.slots(&streamed, placed.bytes) },
             prefetch: prefetch(&streamed),
@@ -148,7 +153,8 @@ impl<'a> Builder<'a> {
             let own = ring.iter().copied().filter(|&n| phase(n) == wanted).collect();
             (own, if again.contains(&wanted) { 2 } else { 1 })
         };
-        (0..units::PHASES.len()).map(of).collect()
+        let phases = self.units.iter().map(|unit| unit.phase + 1).max().unwrap_or(0);
+        (0..phases).map(of).collect()
     }
 
     /// Equal slots, where streamed units are equal.

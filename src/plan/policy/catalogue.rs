@@ -3,8 +3,8 @@
 //! What each system does was read in its code, documentation and threads; where its behaviour is inferred rather
 //! than read, the meaning says "uncertain". Everything else in this folder knows recipes, not names.
 
-use super::recipe::Unit;
 use super::recipes;
+use crate::plan::Unit;
 use crate::units::Bytes;
 
 /// What parameters depend on: the component's blocks.
@@ -73,8 +73,8 @@ impl Spec {
     /// What it brings in and releases as one.
     pub fn unit(&self) -> Unit {
         match self.name {
-            "accelerate-sequential" | "zero3" | "comfy-lowvram" => Unit::Leaf,
-            "lightx2v-phase" => Unit::Phase,
+            "hybrid-leaf" | "accelerate-sequential" | "zero3" | "comfy-lowvram" => Unit::Leaf,
+            "hybrid-phase" | "lightx2v-phase" => Unit::Phase,
             _ => Unit::Block,
         }
     }
@@ -104,6 +104,24 @@ pub const POLICIES: &[Spec] = &[
         name: "hybrid",
         engine: "",
         meaning: "vramplan's own plan: what stays, what streams and when, chosen by exact evaluation",
+        parameters: &[],
+        default: nothing,
+        recipe: None,
+        flags: no_flags,
+    },
+    Spec {
+        name: "hybrid-phase",
+        engine: "",
+        meaning: "the same with phases of blocks brought in and released as one, where the manifest states them",
+        parameters: &[],
+        default: nothing,
+        recipe: None,
+        flags: no_flags,
+    },
+    Spec {
+        name: "hybrid-leaf",
+        engine: "",
+        meaning: "the same with leaf modules brought in and released as one, those of the root too",
         parameters: &[],
         default: nothing,
         recipe: None,

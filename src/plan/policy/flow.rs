@@ -10,7 +10,7 @@
 
 use super::recipe::{Gate, Issue, Recipe};
 use super::stays;
-use super::units::Piece;
+use crate::plan::unit::Piece;
 
 /// Passes that the hooks are walked for: what they do repeats from the second on in every known system.
 const PASSES: usize = 6;

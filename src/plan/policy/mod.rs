@@ -19,10 +19,8 @@ mod search;
 mod stays;
 #[cfg(test)]
 mod tests;
-mod units;
 
 pub use catalogue::{POLICIES, Parameter, Range, Shape, Spec};
-pub use recipe::Unit;
 pub use search::{Explored, Setting};
 
 use crate::error::{Error, Result};

@@ -7,6 +7,7 @@
 
 use crate::lane::Lane;
 use crate::plan::spec::{Evict, HostMemory};
+use crate::plan::unit::Unit;
 use crate::units::Nanos;
 
 /// What a host synchronisation costs its thread. Estimated: peers are known to pay it, none states it.
@@ -14,17 +15,6 @@ pub(super) const HOST_SYNC: Nanos = Nanos::new(20_000);
 
 /// What issuing one copy costs the host's thread. Estimated, as above.
 pub(super) const ENQUEUE: Nanos = Nanos::new(5_000);
-
-/// What is brought in and released as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// A block.
-    Block,
-    /// A part of a block that computes at a stretch: self-attention, cross-attention, feed-forward.
-    Phase,
-    /// A leaf module: the tensors that share all of their name but its last part.
-    Leaf,
-}
 
 /// How block lists are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

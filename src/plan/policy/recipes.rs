@@ -1,7 +1,8 @@
 //! Turns the parameters of each peer into its recipe: what the catalogue's policies do, one function each.
 
-use super::recipe::{Gate, Issue, Lists, Recipe, Stays, Sync, SyncAt, Unit, Window};
+use super::recipe::{Gate, Issue, Lists, Recipe, Stays, Sync, SyncAt, Window};
 use crate::lane::Lane;
+use crate::plan::Unit;
 use crate::plan::spec::{Evict, HostMemory};
 
 pub(super) const RESIDENT: Recipe = Recipe::RESIDENT;

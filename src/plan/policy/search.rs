@@ -4,15 +4,16 @@
 //! once, their time has a floor (the busiest lane), and only those whose floor could still win are evaluated
 //! exactly. The answer is that of evaluating them all.
 
+use super::Policy;
 use super::build::build;
 use super::catalogue::{Range, Shape};
-use super::recipe::{Recipe, Unit};
-use super::{Policy, units};
+use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::plan::bound::Bounds;
 use crate::plan::layout::{ComponentInput, predict};
 use crate::plan::schedule::{Schedule, When};
+use crate::plan::unit::{self, Piece, Unit};
 use crate::plan::{ComponentPlan, Granularity, timing};
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -55,13 +56,15 @@ impl Entry {
 pub struct Explored {
     policy: Policy,
     shape: Shape,
+    /// What the policy brings in and releases as one; none for the planner's own.
+    units: Vec<Piece>,
     entries: Vec<Entry>,
 }
 
 impl Policy {
     /// What a component offers its parameters.
     pub fn shape(input: &ComponentInput) -> Shape {
-        let blocks = units::units(input, Unit::Block);
+        let blocks = unit::units(input, Unit::Block);
         let real = || blocks.iter().filter(|block| !block.is_root() && !block.bytes.is_zero());
         let mut lists: Vec<u64> = Vec::new();
         for list in real().filter_map(|block| block.list) {
@@ -74,14 +77,16 @@ impl Policy {
             lists: lists.iter().filter(|&&count| count > 0).count() as u64,
             largest: real().map(|block| block.bytes).max().unwrap_or_default(),
             root: input.root,
-            leaves: units::units(input, Unit::Leaf).len() as u64,
+            leaves: unit::units(input, Unit::Leaf).len() as u64,
         }
     }
 
     /// Builds every setting that is worth trying. Fails on given values that the component has no room for.
     pub fn explore(&self, input: &ComponentInput) -> Result<Explored> {
         let shape = Self::shape(input);
-        let mut explored = Explored { policy: self.clone(), shape, entries: Vec::new() };
+        let recipe = self.spec.recipe.is_some();
+        let units = if recipe { unit::units(input, self.spec.unit()) } else { Vec::new() };
+        let mut explored = Explored { policy: self.clone(), shape, units, entries: Vec::new() };
         let mut tried: Vec<Vec<u64>> = vec![Vec::new()];
         for (n, parameter) in self.spec.parameters.iter().enumerate() {
             let most = parameter.most(&shape);
@@ -156,7 +161,8 @@ impl Explored {
 
     fn build(&self, input: &ComponentInput, values: &[u64]) -> Result<ComponentPlan> {
         let recipe = self.recipe(values).unwrap_or(Recipe::RESIDENT);
-        Ok(build(input, &self.name(values), &recipe))
+        debug_assert_eq!(recipe.unit, self.policy.spec.unit(), "{}", self.policy.name);
+        Ok(build(input, &self.units, &self.name(values), &recipe))
     }
 
     /// The policy with its parameters: `sglang-strided:p=1:r=30`.
@@ -225,7 +231,7 @@ impl Explored {
     /// The least pass time of all settings that fit, every one evaluated.
     #[cfg(test)]
     pub(super) fn exhaustive(&self, input: &ComponentInput) -> Option<Nanos> {
-        let fits = self.entries.iter().filter(|entry| entry.slab <= available(input));
+        let fits = self.entries.iter().filter(|entry| entry.slab <= input.weights());
         let pass = |entry: &Entry| {
             let plan = self.build(input, &entry.values).ok()?;
             let schedule = Schedule::of(&plan, &input.instance.device).ok()?;
@@ -270,9 +276,12 @@ impl Explored {
     /// The pass time of the best setting that fits the input's budget.
     pub fn best_pass(&mut self, input: &ComponentInput) -> Result<Option<Nanos>> {
         if self.policy.spec.recipe.is_none() {
-            return input.plan(Granularity::Tensor).map(|plan| Some(plan.prediction.pass));
+            return input
+                .at(self.policy.spec.unit())
+                .plan(Granularity::Tensor)
+                .map(|plan| Some(plan.prediction.pass));
         }
-        let found = self.found(input, available(input))?;
+        let found = self.found(input, input.weights())?;
         // Contention is part of the prediction, not of the search.
         if input.instance.device.contention == Fraction::ZERO {
             return Ok(found.and_then(|n| self.entries[n].pass));
@@ -286,11 +295,11 @@ impl Explored {
     /// The best setting that fits the input's budget.
     pub fn best(&mut self, input: &ComponentInput, bounds: &Bounds) -> Result<Option<Setting>> {
         if self.policy.spec.recipe.is_none() {
-            let plan = input.plan(Granularity::Tensor)?;
+            let plan = input.at(self.policy.spec.unit()).plan(Granularity::Tensor)?;
             let parameters = own_parameters(&plan);
             return Ok(Some(Setting { parameters, flags: None, plan, fits: true }));
         }
-        match self.found(input, available(input))? {
+        match self.found(input, input.weights())? {
             Some(n) => self.setting(input, &self.entries[n].values, bounds).map(Some),
             None => Ok(None),
         }
@@ -324,16 +333,10 @@ impl Explored {
         Ok(Setting {
             parameters: self.parameters(values),
             flags: (!flags.is_empty()).then_some(flags),
-            fits: plan.slab.bytes <= available(input),
+            fits: plan.slab.bytes <= input.weights(),
             plan,
         })
     }
-}
-
-/// Bytes that the slab may have: those for blocks, and the root's.
-fn available(input: &ComponentInput) -> Bytes {
-    let root = input.root.align_up(input.instance.device.alignment);
-    input.instance.budget.saturating_add(root)
 }
 
 /// What our own plan chose: how many blocks stay whole, and the window.

@@ -1,7 +1,8 @@
 //! Turns a resident selector into which units stream, list by list.
 
-use super::recipe::{Lists, Recipe, Stays, Unit};
-use super::units::Piece;
+use super::recipe::{Lists, Recipe, Stays};
+use crate::plan::Unit;
+use crate::plan::unit::Piece;
 
 /// Units that follow one another under one manager: one list, or all of them chained.
 pub(super) fn rings(recipe: &Recipe, units: &[Piece]) -> Vec<Vec<usize>> {

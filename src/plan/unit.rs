@@ -1,25 +1,85 @@
-//! Turns a component into the units that a policy brings in and releases: blocks, phases of blocks, leaf modules.
+//! Turns a component into the units that are brought in and released as one: blocks, phases of blocks, leaf modules.
 //!
-//! The compute of a block is shared among its units in proportion to their bytes: products cost in proportion to
-//! the weights they multiply by, and what has no weights (attention scores) is spread with them.
+//! The compute of a block is divided among its units as its tensors' own estimates stand to each other
+//! ([`parts_of`](super::instance::parts_of)).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use super::recipe::Unit;
-use crate::plan::ROOT;
-use crate::plan::instance::BlockPart;
-use crate::plan::layout::ComponentInput;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ROOT;
+use super::instance::{BlockPart, Use};
+use super::layout::ComponentInput;
 use crate::units::{Bytes, Nanos};
 
-/// Words in tensor names by which the phases of a block are told apart, in their order of execution: LightX2V
-/// splits blocks into self-attention, cross-attention and feed-forward.
-pub(super) const PHASES: [&[&str]; 3] = [
-    &[],
-    &["attn2", "cross_attn", "cross_attention"],
-    &["ffn", "mlp", "ff", "ff_context", "feed_forward", "proj_mlp", "proj_out"],
-];
+/// What is brought in, used and released as one. A schedule holds all of a unit while it computes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// A block.
+    #[default]
+    Block,
+    /// A part of a block that computes at a stretch, as the manifest states: self-attention, feed-forward. The
+    /// root stays.
+    Phase,
+    /// A leaf module: the tensors that share all of their name but its last part. Those of the root, too.
+    Leaf,
+}
 
-/// What a policy brings in and releases as one.
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Block => "block",
+            Self::Phase => "phase",
+            Self::Leaf => "leaf",
+        })
+    }
+}
+
+impl Unit {
+    /// Every unit, the coarsest first.
+    pub const ALL: [Self; 3] = [Self::Block, Self::Phase, Self::Leaf];
+
+    /// The unit and its article, for sentences.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Block => "a block",
+            Self::Phase => "a phase of a block",
+            Self::Leaf => "a leaf module",
+        }
+    }
+}
+
+impl ComponentInput {
+    /// The same component with these units as uses: what is planned and bounded then holds a unit, not a block,
+    /// while it computes. With leaf units nothing of the root has to stay.
+    pub fn at(&self, unit: Unit) -> Cow<'_, Self> {
+        if unit == self.unit {
+            return Cow::Borrowed(self);
+        }
+        let mut input = Self { unit, ..self.clone() };
+        let streams = |piece: &Piece| unit == Unit::Leaf || !piece.is_root();
+        let uses = units(self, unit).into_iter().map(|piece| Use {
+            bytes: if streams(&piece) { piece.bytes } else { Bytes::ZERO },
+            parts: if streams(&piece) { piece.tensors } else { Vec::new() },
+            block: piece.name,
+            compute: piece.compute,
+        });
+        input.instance.uses = uses.collect();
+        if unit == Unit::Leaf {
+            input.instance.budget = self.weights();
+            (input.root, input.root_parts) = (Bytes::ZERO, Vec::new());
+        }
+        Cow::Owned(input)
+    }
+}
+
+/// A unit of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     /// Its name in the plan: the block's, or the block's with a part appended.
@@ -81,15 +141,15 @@ pub(super) fn units(input: &ComponentInput, unit: Unit) -> Vec<Piece> {
 
 /// Adds a block, split as asked; what cannot be split goes in whole.
 fn add(pieces: &mut Vec<Piece>, block: Piece, unit: Unit) {
-    let mut parts: Vec<(String, usize, Vec<BlockPart>)> = Vec::new();
     let stored = block.tensors.iter().map(|tensor| tensor.bytes).sum::<Bytes>();
     if unit == Unit::Block || stored != block.bytes || block.bytes.is_zero() {
         pieces.push(block);
         return;
     }
+    let mut parts: Vec<(String, usize, Vec<BlockPart>)> = Vec::new();
     for tensor in &block.tensors {
         let (name, phase) = match unit {
-            Unit::Phase => (format!("phase{}", phase_of(&tensor.name)), phase_of(&tensor.name)),
+            Unit::Phase => (format!("phase{}", tensor.phase), tensor.phase),
             _ => (tensor.name.rsplit_once('.').map_or("", |(module, _)| module).to_owned(), 0),
         };
         match parts.iter_mut().find(|(known, ..)| *known == name) {
@@ -98,11 +158,18 @@ fn add(pieces: &mut Vec<Piece>, block: Piece, unit: Unit) {
         }
     }
     parts.sort_by_key(|&(_, phase, _)| phase);
-    let (mut before, mut spent) = (0u128, 0u64);
+    // Where the compute of the block is not divided among its tensors, bytes divide it.
+    let divided = block.tensors.iter().any(|tensor| !tensor.compute.is_zero());
+    let weight = |tensors: &[BlockPart]| -> u128 {
+        let weight = |t: &BlockPart| if divided { t.compute.get() } else { t.bytes.get() };
+        tensors.iter().map(|tensor| u128::from(weight(tensor))).sum()
+    };
+    let all = weight(&block.tensors).max(1);
+    let (mut before, mut spent) = (0, 0);
     for (n, (part, phase, tensors)) in parts.into_iter().enumerate() {
         let bytes: Bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
-        before += u128::from(bytes.get());
-        let until = u128::from(block.compute.get()) * before / u128::from(block.bytes.get());
+        before += weight(&tensors);
+        let until = u128::from(block.compute.get()) * before / all;
         let until = u64::try_from(until).unwrap_or(u64::MAX);
         // The root keeps its name for the first of its parts: plans know it by that.
         let name = match (block.is_root() && n == 0, part.is_empty()) {
@@ -114,9 +181,4 @@ fn add(pieces: &mut Vec<Piece>, block: Piece, unit: Unit) {
         pieces.push(Piece { name, bytes, compute, tensors, list: block.list, phase });
         spent = until;
     }
-}
-
-fn phase_of(tensor: &str) -> usize {
-    let named = |words: &[&str]| tensor.split('.').any(|part| words.contains(&part));
-    PHASES.iter().rposition(|words| named(words)).unwrap_or(0)
 }
