@@ -150,6 +150,7 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
         "overlap": plan.prediction.overlap,
         "peak_bytes": plan.prediction.peak.get(),
         "slab_bytes": plan.slab.bytes.get(),
+        "margins": plan.margins,
         "lower_bound_ns": plan.bound.granularity.get(),
         "any_schedule_bound_ns": plan.bound.any_schedule.get(),
         "compute_bound_ns": plan.bound.compute.get(),

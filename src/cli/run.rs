@@ -10,7 +10,7 @@ use crate::backend::{self, Backend};
 use crate::digest::digest;
 use crate::error::{Error, Result};
 use crate::figures::Origin;
-use crate::plan::{Plan, predict};
+use crate::plan::Plan;
 use crate::profile::{self, ComponentHeader, Header, Profile};
 use crate::program::{Phase, Program};
 use crate::report::{self, View};
@@ -108,7 +108,7 @@ pub fn simulate(plan: &Plan, program: &Program, sim: Sim) -> Result<(Profile, Re
 fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
     for component in &mut plan.components {
         component.passes = passes;
-        component.prediction = predict(component, &plan.device, plan.budget.reserve)?;
+        component.foresee(&plan.device, plan.budget.reserve)?;
     }
     Ok(())
 }

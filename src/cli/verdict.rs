@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use crate::error::Result;
 use crate::figures::Origin;
-use crate::plan::{BlockPlan, ComponentPlan, Plan, Prepared, ROOT, Request, Unit};
+use crate::plan::{
+    Binding, BlockPlan, ComponentPlan, Margins, Plan, Prepared, ROOT, Request, Unit,
+};
 use crate::units::{Bytes, Fraction, Nanos};
 
 /// Columns that a line of an answer may take.
@@ -229,7 +231,33 @@ fn costs(plan: &Plan, component: &ComponentPlan) -> Vec<Line> {
         component.bound.binding,
         component.bound.gap.percent(),
     );
-    vec![("cost", cost), ("copies", copies), ("bound", bound)]
+    let mut lines = vec![("cost", cost), ("copies", copies), ("bound", bound)];
+    lines.extend(component.margins.as_ref().map(|margins| ("limit", limit(margins))));
+    lines
+}
+
+/// What sets the pass time, and what would change it.
+fn limit(margins: &Margins) -> String {
+    let mut text = match margins.binding {
+        Binding::Compute => "compute sets the pass".to_owned(),
+        Binding::Copy => "the link's rate sets the pass".to_owned(),
+        Binding::Latency => "the latency of copies sets the pass".to_owned(),
+        Binding::Memory => "room in the window sets the pass: copies wait for it".to_owned(),
+        Binding::Host => "the host's synchronisations set the pass".to_owned(),
+    };
+    if let Some(slack) = margins.slack {
+        let _ = match slack.is_zero() {
+            true => write!(text, "; some copies arrive when their use already waits"),
+            false => write!(text, "; every copy arrives at least {} early", slack.human()),
+        };
+    }
+    if let Some(free) = margins.zero_slowdown {
+        let _ = write!(text, "; no slowdown from {} on", free.human());
+    }
+    if let Some(next) = margins.next_gib.filter(|next| !next.is_zero()) {
+        let _ = write!(text, "; the next GiB takes {} off", next.human());
+    }
+    text
 }
 
 /// What the copies need of the host.

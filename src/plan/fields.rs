@@ -40,6 +40,8 @@ pub(super) struct BlockFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    slack: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pieces: Option<Vec<PieceFields>>,
 }
 
@@ -65,6 +67,8 @@ struct PieceFields {
     copies: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<HostMemory>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slack: Option<Nanos>,
 }
 
 impl TryFrom<PieceFields> for Piece {
@@ -80,8 +84,14 @@ impl TryFrom<PieceFields> for Piece {
             (Some(part), None) => {
                 let streams = fields.issue_after.is_some() || fields.issue_before.is_some();
                 let leaves = fields.evict_after.is_some() || fields.held_until.is_some();
-                if streams || leaves || fields.from.is_some() || fields.copies.is_some() {
-                    return Err("found issue, evict, held, copies or from on a resident piece, expected them \
+                let predicted = fields.slack.is_some();
+                if streams
+                    || leaves
+                    || predicted
+                    || fields.from.is_some()
+                    || fields.copies.is_some()
+                {
+                    return Err("found issue, evict, held, copies, from or slack on a resident piece, expected them \
                                 on streamed pieces only"
                         .into());
                 }
@@ -95,6 +105,7 @@ impl TryFrom<PieceFields> for Piece {
                     held_until: fields.held_until,
                     copies: fields.copies.filter(|&copies| copies > 1).unwrap_or(0),
                     from: fields.from.unwrap_or_default(),
+                    slack: fields.slack,
                 };
                 (part, Residency::Streamed(stream))
             }
@@ -122,6 +133,7 @@ impl From<Piece> for PieceFields {
                 held_until: stream.held_until,
                 copies: (stream.copies > 1).then_some(stream.copies),
                 from: (stream.from != HostMemory::Pinned).then_some(stream.from),
+                slack: stream.slack,
                 ..fields
             },
         }
@@ -136,6 +148,10 @@ impl TryFrom<BlockFields> for BlockPlan {
         let issued = fields.issue_after.is_some() || fields.issue_before.is_some();
         let flat = resident.is_some() || streamed.is_some() || at.is_some();
         let flat = flat || issued || fields.evict_after.is_some() || fields.from.is_some();
+        let flat = flat
+            || fields.held_until.is_some()
+            || fields.copies.is_some()
+            || fields.slack.is_some();
         let pieces = match fields.pieces {
             Some(_) if flat => {
                 return Err(format!("block {block:?}: found pieces beside the short form"));
@@ -152,6 +168,7 @@ impl TryFrom<BlockFields> for BlockPlan {
                 held_until: fields.held_until,
                 copies: fields.copies,
                 from: fields.from,
+                slack: fields.slack,
             }],
         };
         let pieces: Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
@@ -179,6 +196,7 @@ impl From<BlockPlan> for BlockFields {
             held_until: flat.held_until,
             copies: flat.copies,
             from: flat.from,
+            slack: flat.slack,
             pieces: (!single).then_some(pieces),
         }
     }

@@ -8,6 +8,7 @@
 use super::bound;
 use super::choice::Evaluated;
 use super::instance::{BlockPart, Instance, Run, Use};
+use super::margins::{self, Margins};
 use super::placement::Placed;
 use super::planner;
 use super::schedule::Schedule;
@@ -56,7 +57,7 @@ impl ComponentInput {
     /// The plan that a given choice makes, with its prediction and bound.
     pub fn planned(&self, policy: &str, found: &Evaluated) -> Result<ComponentPlan> {
         let mut plan = lay_out(self, policy, found);
-        plan.prediction = predict(&plan, self.device(), self.reserve)?;
+        plan.foresee(self.device(), self.reserve)?;
         plan.bound = bound::bound(&self.instance).against(plan.prediction.pass);
         Ok(plan)
     }
@@ -157,6 +158,7 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
         slab: Slab { bytes: resident.saturating_add(window), resident, window },
         window: Window { bytes: window, slots: slots(instance, found) },
         prediction: Prediction::default(),
+        margins: None,
         bound: Bound::default(),
         host_syncs: Vec::new(),
         blocks,
@@ -231,9 +233,33 @@ fn prefetch(instance: &Instance, found: &Evaluated) -> u32 {
 /// How often the slowdown by contention is fed back into the times that cause it.
 const CONTENTION_ROUNDS: u32 = 8;
 
-/// What executing the plan will cost. Exact for the model of [`timing`]; with contention the slowdown is spread
-/// evenly over all uses, which is an approximation.
-pub fn predict(plan: &ComponentPlan, device: &DeviceSpec, reserve: Bytes) -> Result<Prediction> {
+impl ComponentPlan {
+    /// Writes what executing the plan will cost, what binds it and the slack of every copy. Exact for the model of
+    /// [`timing`]; with contention the slowdown is spread evenly over all uses, which is an approximation.
+    pub fn foresee(&mut self, device: &DeviceSpec, reserve: Bytes) -> Result<()> {
+        let (schedule, unrolled) = executed(self, device)?;
+        let pass = timing::steady_pass(&schedule).ceil();
+        self.prediction = Prediction {
+            pass,
+            first_pass: unrolled.first_pass,
+            makespan: unrolled.makespan,
+            overlap: Fraction::of(unrolled.overlap.get(), unrolled.copy_busy.get()),
+            stall: unrolled.stall,
+            bytes_per_pass: schedule.bytes_per_pass(),
+            peak: self.slab.bytes.saturating_add(reserve),
+        };
+        let slack = margins::set_slack(self, &schedule, &unrolled.slack);
+        let binding = margins::binding(&schedule, device, pass);
+        let known = self.margins.take();
+        let zero_slowdown = known.as_ref().and_then(|known| known.zero_slowdown);
+        let next_gib = known.and_then(|known| known.next_gib);
+        self.margins = Some(Margins { binding, slack, zero_slowdown, next_gib });
+        Ok(())
+    }
+}
+
+/// The schedule of a plan, and its times. Contention is fed back until it settles.
+fn executed(plan: &ComponentPlan, device: &DeviceSpec) -> Result<(Schedule, timing::Unrolled)> {
     let mut schedule = Schedule::of(plan, device)?;
     let mut unrolled = timing::unroll(&schedule, plan.passes);
     let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();
@@ -244,15 +270,7 @@ pub fn predict(plan: &ComponentPlan, device: &DeviceSpec, reserve: Bytes) -> Res
             unrolled = timing::unroll(&schedule, plan.passes);
         }
     }
-    Ok(Prediction {
-        pass: timing::steady_pass(&schedule).ceil(),
-        first_pass: unrolled.first_pass,
-        makespan: unrolled.makespan,
-        overlap: Fraction::of(unrolled.overlap.get(), unrolled.copy_busy.get()),
-        stall: unrolled.stall,
-        bytes_per_pass: schedule.bytes_per_pass(),
-        peak: plan.slab.bytes.saturating_add(reserve),
-    })
+    Ok((schedule, unrolled))
 }
 
 /// The schedule with every compute longer by what copies take from it: `overlap · contention / (1 + contention)`

@@ -120,7 +120,10 @@ impl Request {
 
     /// The plan that the planner finds best for every component.
     pub fn plan(&self) -> Result<Plan> {
-        let plan = |prepared: &Prepared| prepared.input.at(self.unit).plan(self.granularity);
+        let plan = |prepared: &Prepared| {
+            let input = prepared.input.at(self.unit);
+            input.with_margins(input.plan(self.granularity)?, self.granularity)
+        };
         let plans: Result<Vec<ComponentPlan>> = self.prepare()?.iter().map(plan).collect();
         self.assemble(plans?)
     }

@@ -56,6 +56,7 @@ mod fields;
 mod instance;
 mod layout;
 mod make;
+mod margins;
 mod matching;
 pub mod placement;
 pub mod planner;
@@ -69,8 +70,9 @@ mod validate;
 
 pub use choice::{Choice, Evaluated};
 pub use instance::{BlockPart, Instance, Run, Use};
-pub use layout::{ComponentInput, lay_out, plan_instance, predict};
+pub use layout::{ComponentInput, lay_out, plan_instance};
 pub use make::{Prepared, Request};
+pub use margins::{Binding, Margins};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Setting, Shape, Spec};
 pub use schedule::{Op, Schedule, Wait, When};
 pub use slice::Slice;

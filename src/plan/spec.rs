@@ -26,6 +26,7 @@ use crate::units::{Bytes, Nanos};
 use crate::yaml;
 
 use super::fields::{BlockFields, OneOrMany};
+use super::margins::Margins;
 use super::slice::Slice;
 use super::unit::Unit;
 
@@ -114,6 +115,9 @@ pub struct ComponentPlan {
     pub slab: Slab,
     /// What the plan predicts.
     pub prediction: Prediction,
+    /// What binds it, and how far it is from being otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margins: Option<Margins>,
     /// What no schedule can beat.
     pub bound: Bound,
     /// Waits of the host thread; our own plans need none.
@@ -218,6 +222,8 @@ pub struct Stream {
     pub copies: u32,
     /// Where the copy comes from.
     pub from: HostMemory,
+    /// Predicted: the least time from its arrival to its use, over all passes but the first.
+    pub slack: Option<Nanos>,
 }
 
 /// When a streamed piece's bytes are released.

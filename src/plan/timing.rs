@@ -61,7 +61,7 @@ pub fn steady_pass(schedule: &Schedule) -> Ratio {
 }
 
 /// Times of a run of some passes from a cold start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unrolled {
     /// End of the first pass' last compute.
     pub first_pass: Nanos,
@@ -73,6 +73,9 @@ pub struct Unrolled {
     pub overlap: Nanos,
     /// Compute idle because its next use waits for a copy.
     pub stall: Nanos,
+    /// By operation: the least time from the end of a copy to the start of what it is for. The first pass counts
+    /// only where there is no other.
+    pub slack: Vec<Option<Nanos>>,
 }
 
 /// Runs the recurrence `start = max(end before on the lane, ends waited for)` over all passes: O(operations).
@@ -83,6 +86,7 @@ pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
     let mut ends: Vec<Vec<Option<u64>>> = vec![vec![None; ops.len()]; depth];
     let mut lane_end = [0u64; Lane::ALL.len()];
     let mut totals = Totals::default();
+    let mut slack: Vec<Option<Nanos>> = vec![None; ops.len()];
     // Where no pass but the first copies anything, nothing later overlaps what has computed.
     let copies_go_on = ops.iter().any(|op| op.lane == Lane::H2d && op.when != When::First);
     for pass in 0..passes {
@@ -101,6 +105,16 @@ pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
                     (start, by_copy) = (end, ops[wait.op].kind == OpKind::Copy);
                 }
             }
+            if op.kind == OpKind::Compute && (pass > 0 || passes == 1) {
+                for wait in op.waits.iter().filter(|wait| wait.passes_back <= pass) {
+                    let row = (pass - wait.passes_back) as usize % depth;
+                    if let Some(end) = ends[row][wait.op] {
+                        let before = Nanos::new(start.saturating_sub(end));
+                        let known = slack[wait.op].get_or_insert(before);
+                        *known = before.min(*known);
+                    }
+                }
+            }
             let end = start.saturating_add(op.duration.get());
             totals.add(op.lane, start, end, if by_copy { start - free } else { 0 });
             ends[row][n] = Some(end);
@@ -113,7 +127,7 @@ pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
             totals.computes.clear();
         }
     }
-    totals.finish(lane_end.into_iter().max().unwrap_or(0))
+    totals.finish(lane_end.into_iter().max().unwrap_or(0), slack)
 }
 
 /// Sums over a run. Operations arrive lane by lane in order of start, though not in order between lanes.
@@ -157,13 +171,14 @@ impl Totals {
         }
     }
 
-    fn finish(self, makespan: u64) -> Unrolled {
+    fn finish(self, makespan: u64, slack: Vec<Option<Nanos>>) -> Unrolled {
         Unrolled {
             first_pass: Nanos::new(self.first_pass),
             makespan: Nanos::new(makespan),
             copy_busy: Nanos::new(self.copy_busy),
             overlap: Nanos::new(self.overlap),
             stall: Nanos::new(self.stall),
+            slack,
         }
     }
 }

@@ -7,9 +7,10 @@
 //! * **Whole blocks** (`whole`): several ways to spread the streamed blocks over the pass, then a local search.
 //!
 //! Every candidate is placed in its window and evaluated exactly ([`super::placement`]); the best is the one with the
-//! shortest pass, then the fewest bytes copied, then the smallest window. With few passes the makespan decides,
-//! cold start included.
+//! shortest pass, then the fewest bytes copied, then the smallest window. Where copies and compute balance, a larger
+//! window that costs nothing is preferred (`robust`). With few passes the makespan decides, cold start included.
 
+mod robust;
 mod split;
 mod whole;
 
@@ -50,7 +51,8 @@ pub fn choose(
         candidates.push(if beaten { start } else { whole::improved(instance, start) });
     }
     if passes > FEW_PASSES {
-        return Ok(candidates.into_iter().min_by_key(Evaluated::key));
+        let best = candidates.into_iter().min_by_key(Evaluated::key);
+        return Ok(best.map(|best| robust::with_room(instance, &gaps, best)));
     }
     let mut best: Option<(Nanos, Evaluated)> = None;
     for candidate in candidates {

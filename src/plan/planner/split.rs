@@ -52,6 +52,12 @@ pub fn candidates(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
     found
 }
 
+/// The best candidate of all ways that leaves room for such a window.
+pub fn roomier(instance: &Instance, gaps: &Gaps, window: u64) -> Option<Evaluated> {
+    let found = WAYS.iter().filter_map(|&way| Search::of(instance, gaps, way).evaluate(window));
+    found.filter(|found| found.places.window >= window / 16 * 15).min_by_key(Evaluated::key)
+}
+
 /// The search for the best total in one way.
 struct Search<'a> {
     instance: &'a Instance,

@@ -30,6 +30,16 @@ const WINDOW_HALVES: [u64; 5] = [2, 3, 4, 6, 8];
 
 /// The best of the starts.
 pub fn start(instance: &Instance, gaps: &Gaps) -> Option<Evaluated> {
+    evaluated(instance, gaps).min_by_key(Evaluated::key)
+}
+
+/// The best of the starts that leave room for such a window.
+pub fn roomier(instance: &Instance, gaps: &Gaps, window: u64) -> Option<Evaluated> {
+    let roomy = |found: &Evaluated| found.choice.window.get() >= window;
+    evaluated(instance, gaps).filter(roomy).min_by_key(Evaluated::key)
+}
+
+fn evaluated(instance: &Instance, gaps: &Gaps) -> impl Iterator<Item = Evaluated> {
     let mut starts = by_class(instance);
     let largest = instance.uses.iter().map(|used| used.bytes.get()).max().unwrap_or(0);
     let missing = gaps.total.saturating_sub(instance.budget).get();
@@ -38,8 +48,7 @@ pub fn start(instance: &Instance, gaps: &Gaps) -> Option<Evaluated> {
         starts.push(by_compute(instance, total));
         starts.push(by_matching(instance, gaps, total));
     }
-    let evaluated = starts.into_iter().filter_map(|streams| evaluate(instance, &streams));
-    evaluated.min_by_key(Evaluated::key)
+    starts.into_iter().filter_map(|streams| evaluate(instance, &streams))
 }
 
 fn evaluate(instance: &Instance, streams: &[bool]) -> Option<Evaluated> {

@@ -111,6 +111,7 @@ impl<'a> Builder<'a> {
             prefetch: prefetch(&streamed),
             slab: Slab { bytes, resident, window },
             prediction: Prediction::default(),
+            margins: None,
             bound: Bound::default(),
             host_syncs: self.syncs(&streamed),
             blocks,
@@ -207,6 +208,7 @@ impl<'a> Builder<'a> {
             evict_after: if root { crate::plan::Evict::WriteBack } else { self.recipe.evict },
             held_until: (arc.until != arc.unit).then(|| self.units[arc.until].name.clone()),
             copies: if self.recipe.per_tensor && copies > 1 { copies } else { 0 },
+            slack: None,
             // What lies outside the lists moves without a stream, from ordinary memory.
             from: match self.from {
                 HostMemory::Pinned if root && self.input.instance.device.pageable.is_some() => {

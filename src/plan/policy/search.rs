@@ -11,7 +11,7 @@ use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::plan::bound::Bounds;
-use crate::plan::layout::{ComponentInput, predict};
+use crate::plan::layout::ComponentInput;
 use crate::plan::schedule::{Schedule, When};
 use crate::plan::unit::{self, Piece, Unit};
 use crate::plan::{ComponentPlan, Granularity, timing};
@@ -287,9 +287,9 @@ impl Explored {
             return Ok(found.and_then(|n| self.entries[n].pass));
         }
         let Some(n) = found else { return Ok(None) };
-        let plan = self.build(input, &self.entries[n].values)?;
-        let predicted = predict(&plan, &input.instance.device, input.reserve)?;
-        Ok(Some(predicted.pass))
+        let mut plan = self.build(input, &self.entries[n].values)?;
+        plan.foresee(&input.instance.device, input.reserve)?;
+        Ok(Some(plan.prediction.pass))
     }
 
     /// The best setting that fits the input's budget.
@@ -327,7 +327,7 @@ impl Explored {
 
     fn setting(&self, input: &ComponentInput, values: &[u64], bounds: &Bounds) -> Result<Setting> {
         let mut plan = self.build(input, values)?;
-        plan.prediction = predict(&plan, &input.instance.device, input.reserve)?;
+        plan.foresee(&input.instance.device, input.reserve)?;
         plan.bound = bounds.against(plan.prediction.pass);
         let flags = (self.policy.spec.flags)(values, &self.shape);
         Ok(Setting {
