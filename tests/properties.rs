@@ -3,13 +3,16 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Recorder};
 use vramplan::figures::Prediction;
 use vramplan::lane::{Lane, OpKind};
 use vramplan::plan::{
-    BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Schedule, Unit, timing,
+    BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Piece, Residency,
+    Schedule, Unit, UseRef, timing,
 };
 use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Place, Program, check};
@@ -74,10 +77,10 @@ impl Observed {
 
 fn program(plan: &ComponentPlan, instance: &Instance) -> Program {
     let schedule = Schedule::of(plan, &instance.device).expect("a schedule");
-    let place = |piece: &vramplan::plan::Piece| Place {
+    let place = |piece: &Piece| Place {
         at: piece.at.clone(),
         bytes: piece.bytes,
-        resident: piece.residency == vramplan::plan::Residency::Resident,
+        resident: piece.residency == Residency::Resident,
     };
     let phase = Phase {
         component: plan.name.clone(),
@@ -141,6 +144,112 @@ fn split_inputs() -> impl Strategy<Value = ComponentInput> {
     })
 }
 
+/// A plan changed in one place.
+#[derive(Debug, Clone, Copy)]
+enum Mutation {
+    /// A copy waits for nothing.
+    Dropped,
+    /// A copy waits for an earlier use.
+    Earlier(usize),
+    /// A copy is issued after a later use.
+    Later(usize),
+    /// A copy goes where another one goes.
+    Moved(usize),
+}
+
+fn mutations() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        Just(Mutation::Dropped),
+        (1usize..4).prop_map(Mutation::Earlier),
+        (1usize..4).prop_map(Mutation::Later),
+        (0usize..40).prop_map(Mutation::Moved),
+    ]
+}
+
+/// Applies a mutation to one streamed piece; none where the plan streams nothing.
+fn mutated(plan: &ComponentPlan, mutation: Mutation, pick: usize) -> Option<ComponentPlan> {
+    let mut plan = plan.clone();
+    let names: Vec<String> = plan.blocks.iter().map(|block| block.block.clone()).collect();
+    let count = names.len();
+    let places: Vec<Vec<u64>> =
+        plan.blocks.iter().flat_map(|b| &b.pieces).map(|p| p.at.clone()).collect();
+    let pieces = plan.blocks.iter_mut().flat_map(|block| &mut block.pieces);
+    let mut streamed: Vec<&mut Piece> =
+        pieces.filter(|p| p.residency != Residency::Resident).collect();
+    let chosen = pick % streamed.len().max(1);
+    let piece = streamed.get_mut(chosen)?;
+    let Residency::Streamed(stream) = &mut piece.residency else { return None };
+    let at = |target: &UseRef| {
+        let block = names.iter().position(|name| *name == target.block).expect("a block");
+        target.passes_back as usize * count + count - 1 - block
+    };
+    let to = |back: usize| UseRef {
+        block: names[count - 1 - back % count].clone(),
+        passes_back: u32::try_from(back / count).expect("a few passes"),
+    };
+    match (mutation, stream.issue_after.clone()) {
+        (Mutation::Dropped, _) => stream.issue_after = None,
+        (Mutation::Earlier(by), Some(target)) => stream.issue_after = Some(to(at(&target) + by)),
+        (Mutation::Later(by), Some(target)) => {
+            stream.issue_after = Some(to(at(&target).checked_sub(by)?));
+        }
+        (Mutation::Moved(other), _) => piece.at = places[other % places.len()].clone(),
+        (_, None) => return None,
+    }
+    Some(plan)
+}
+
+/// What goes wrong in a run: bytes taken while they are in use, or used before they are there. Knows the plan's
+/// places and the spans' times, nothing of schedules.
+fn violation(plan: &ComponentPlan, seen: &Observed) -> Option<String> {
+    let computes: BTreeMap<(u32, u32), (u64, u64)> = seen
+        .on(Lane::Compute)
+        .iter()
+        .map(|span| ((span.block, span.pass), (span.start.get(), span.end.get())))
+        .collect();
+    let mut held: Vec<(u64, u64, u64, u64)> = Vec::new();
+    for copy in seen.on(Lane::H2d) {
+        let piece = &plan.blocks[copy.block as usize].pieces[copy.piece? as usize];
+        let resident = piece.residency == Residency::Resident;
+        let at = piece.at[copy.pass as usize % piece.at.len()];
+        let (start, end) = *computes.get(&(copy.block, copy.pass))?;
+        if copy.end.get() > start {
+            return Some(format!("block {} computes at {start}, its copy ends later", copy.block));
+        }
+        let until = if resident { u64::MAX } else { end };
+        let own = (at, at + piece.bytes.get(), copy.start.get(), until);
+        let clash = held.iter().find(|&&(from, to, begin, until)| {
+            from < own.1 && own.0 < to && begin < own.3 && own.2 < until
+        });
+        if let Some(clash) = clash {
+            return Some(format!("{own:?} takes bytes of {clash:?}"));
+        }
+        held.push(own);
+    }
+    None
+}
+
+#[test]
+fn what_the_checker_must_refuse_shows_in_runs() {
+    let mut instance = Instance::equal(6, 100, 40, 250);
+    instance.uses.iter_mut().for_each(|used| {
+        used.parts = vec![BlockPart::rows("w", used.bytes, Bytes::new(1))];
+    });
+    let plan = vramplan::plan::plan_instance(&instance, Granularity::Tensor).expect("a plan");
+    assert_eq!(violation(&plan, &run(&program(&plan, &instance), Sim::default())), None);
+    let mut shown = 0;
+    for pick in 0..12 {
+        for mutation in [Mutation::Dropped, Mutation::Earlier(2), Mutation::Moved(0)] {
+            let Some(plan) = mutated(&plan, mutation, pick) else { continue };
+            let program = program(&plan, &instance);
+            let wrong = violation(&plan, &run(&program, Sim::default())).is_some();
+            assert!(!wrong || check::check(&program).is_err(), "{mutation:?} of {pick}");
+            shown += usize::from(wrong);
+        }
+    }
+    assert!(shown >= 6, "only {shown} of the changes show: the test sees too little");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -165,6 +274,31 @@ proptest! {
         prop_assert_eq!(seen.stall(), stall.get());
         let busy: u64 = seen.on(Lane::H2d).iter().map(|s| s.end.get() - s.start.get()).sum();
         prop_assert_eq!(Fraction::of(seen.overlap(), busy), overlap);
+    }
+
+    #[test]
+    fn what_is_accepted_is_safe_however_long_things_take(
+        input in split_inputs(),
+        tensors: bool,
+        mutation in mutations(),
+        pick in 0usize..100,
+    ) {
+        let granularity = if tensors { Granularity::Tensor } else { Granularity::Block };
+        let plan = ComponentInput { passes: 7, ..input.clone() }.plan(granularity).expect("fits");
+        for plan in [Some(plan.clone()), mutated(&plan, mutation, pick)].into_iter().flatten() {
+            if Schedule::of(&plan, &input.instance.device).is_err() {
+                continue;
+            }
+            let program = program(&plan, &input.instance);
+            let accepted = check::check(&program).is_ok();
+            // A run is one order of events: many are tried, of durations almost anything.
+            for seed in 0..12 {
+                let jitter = Fraction::from_ppm([0, 300_000, 990_000][seed as usize % 3]);
+                let seen = run(&program, Sim { jitter, seed, contention: Fraction::ZERO });
+                let violation = violation(&plan, &seen);
+                prop_assert!(!accepted || violation.is_none(), "{mutation:?}: {violation:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! Stories of the planner: corners of what can be asked, closed forms, and room against jitter.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use vramplan::backend::sim::Sim;
+use vramplan::backend::{Backend, Discard};
+use vramplan::error::Error;
+use vramplan::plan::{
+    Binding, BlockPart, Choice, ComponentInput, Granularity, Instance, Plan, Unit, plan_instance,
+};
+use vramplan::program::{check, lower};
+use vramplan::units::{Bytes, Fraction, Nanos};
+
+const BOTH: [Granularity; 2] = [Granularity::Block, Granularity::Tensor];
+
+/// Makes every block a matrix of rows of so many bytes.
+fn with_rows(mut instance: Instance, row: u64) -> Instance {
+    for used in &mut instance.uses {
+        used.parts = vec![BlockPart::rows("w", used.bytes, Bytes::new(row))];
+    }
+    instance
+}
+
+fn input(instance: Instance) -> ComponentInput {
+    ComponentInput {
+        name: "model".into(),
+        root: Bytes::ZERO,
+        root_parts: Vec::new(),
+        instance,
+        unit: Unit::Block,
+        passes: 20,
+        reserve: Bytes::ZERO,
+    }
+}
+
+/// Plans at both granularities and proves the plans safe.
+fn passes(instance: &Instance) -> [u64; 2] {
+    BOTH.map(|granularity| {
+        let plan = plan_instance(instance, granularity).expect("a plan");
+        assert!(plan.prediction.pass >= plan.bound.any_schedule, "below the bound");
+        assert!(plan.slab.bytes <= instance.budget, "beyond the budget");
+        let slab = plan.slab.bytes;
+        let file = Plan { components: vec![plan], ..empty(instance, slab) };
+        check::check(&lower(&file).expect("a program")).expect("safe");
+        file.components[0].prediction.pass.get()
+    })
+}
+
+fn empty(instance: &Instance, weights: Bytes) -> Plan {
+    Plan {
+        format: vramplan::plan::PLAN_FORMAT.into(),
+        model: "m".into(),
+        digests: vramplan::plan::Digests {
+            manifest: String::new(),
+            device: String::new(),
+            workload: String::new(),
+        },
+        granularity: Granularity::Tensor,
+        budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights },
+        components: Vec::new(),
+        device: instance.device.clone(),
+    }
+}
+
+#[test]
+fn one_block_alone_fits_or_does_not() {
+    assert_eq!(passes(&Instance::equal(1, 100, 7, 100)), [7, 7]);
+    let small = Instance::equal(1, 100, 7, 99);
+    for granularity in BOTH {
+        let refused = plan_instance(&small, granularity);
+        let Err(Error::Infeasible(answer)) = refused else { panic!("{refused:?}") };
+        assert_eq!((answer.needed.get(), answer.shortfall.get()), (100, 1));
+    }
+}
+
+#[test]
+fn blocks_that_compute_nothing_are_bound_by_the_link() {
+    // Room for two of four: with all compute zero the bound is n·D/(n−1), and rows reach it.
+    let instance = with_rows(Instance::equal(4, 300, 0, 600), 1);
+    let [whole, split] = passes(&instance);
+    assert_eq!(split, 800, "4 · 600 / 3");
+    assert_eq!(whole, 900, "three of four through one place");
+}
+
+#[test]
+fn blocks_without_bytes_only_compute() {
+    let mut instance = with_rows(Instance::equal(6, 100, 50, 300), 1);
+    for n in [1, 4] {
+        instance.uses[n].bytes = Bytes::ZERO;
+        instance.uses[n].parts.clear();
+    }
+    let [whole, split] = passes(&instance);
+    assert!(split <= whole && split >= 300, "{split} {whole}");
+    instance.uses.iter_mut().for_each(|used| used.bytes = Bytes::ZERO);
+    instance.uses.iter_mut().for_each(|used| used.parts.clear());
+    assert_eq!(passes(&instance), [300, 300]);
+}
+
+#[test]
+fn latency_far_above_transfer_keeps_copies_few() {
+    let mut instance = with_rows(Instance::equal(8, 100, 10, 500), 1);
+    instance.device.h2d.latency = Nanos::new(1_000_000);
+    let plan = plan_instance(&instance, Granularity::Tensor).expect("a plan");
+    let copies = plan.blocks.iter().flat_map(|block| &block.pieces);
+    let copies = copies.filter(|piece| piece.residency != vramplan::plan::Residency::Resident);
+    // Four of eight stay beside one place; every copy less is a millisecond less.
+    assert_eq!(copies.count(), 4);
+    assert_eq!(plan.margins.expect("margins").binding, Binding::Latency);
+    passes(&instance);
+}
+
+#[test]
+fn a_block_larger_than_the_budget_is_refused_with_the_smallest_that_works() {
+    let mut instance = Instance::equal(3, 100, 10, 250);
+    instance.uses[1].bytes = Bytes::new(400);
+    let refused = plan_instance(&instance, Granularity::Tensor);
+    let Err(Error::Infeasible(answer)) = refused else { panic!("{refused:?}") };
+    assert_eq!(answer.smallest_budget.get(), 400);
+}
+
+#[test]
+fn the_zero_slowdown_budget_is_the_closed_form() {
+    // Ten equal blocks of w = 1 GiB at 1 byte/ns, C = 5 s: nothing is lost from W − C·(n−2)/n on (theory, section 0).
+    let instance = with_rows(Instance::equal(10, 1 << 30, 500_000_000, 4 << 30), 1 << 12);
+    let input = input(instance);
+    let plan = input.plan(Granularity::Tensor).expect("a plan");
+    let plan = input.with_margins(plan, Granularity::Tensor).expect("margins");
+    let margins = plan.margins.expect("margins");
+    let closed = (10u64 << 30) - 5_000_000_000 * 8 / 10;
+    let found = margins.zero_slowdown.expect("a budget").get();
+    assert!(found.abs_diff(closed) <= 128 << 20, "{found} {closed}");
+    // The bound falls by n/(n−1) nanoseconds per byte.
+    let next = margins.next_gib.expect("a time").get();
+    assert!(next.abs_diff((1 << 30) / 9 * 10) < 10_000_000, "{next}");
+    assert_eq!(margins.binding, Binding::Copy);
+}
+
+/// The mean makespan under jitter of 10 %, in nanoseconds.
+fn jittered(instance: &Instance, choice: Choice) -> u64 {
+    let found = choice.evaluate(instance).expect("fits");
+    let plan = input(instance.clone()).planned("given", &found).expect("a plan");
+    let program =
+        lower(&Plan { components: vec![plan], ..empty(instance, instance.budget) }).expect("sound");
+    let runs = (0..20).map(|seed| {
+        let mut counts = Discard::default();
+        let sim = Sim { jitter: Fraction::from_ppm(100_000), seed, contention: Fraction::ZERO };
+        sim.run(&program, &mut counts).expect("a run");
+        counts.makespan.get()
+    });
+    runs.sum::<u64>() / 20
+}
+
+#[test]
+fn at_balance_one_more_slot_is_worth_having_and_is_taken() {
+    let slots = |compute: u64, slots: u64| {
+        let instance = Instance::equal(20, 1_000, compute, 1_000 * slots);
+        let choice = Choice::whole(&instance, &[true; 20]).expect("fits");
+        jittered(&instance, choice)
+    };
+    let gain = |compute: u64| slots(compute, 2) as f64 / slots(compute, 3) as f64;
+    assert!(gain(1_000) > 1.01, "at balance: {}", gain(1_000));
+    assert!(gain(1_400) < gain(1_000), "off balance: {}", gain(1_400));
+
+    // Of forty blocks 38 are missing, or 36 of 40 with room to choose: a third slot costs nothing just below balance.
+    let window = |compute: u64| {
+        let instance = Instance::equal(40, 1_000, compute, 3_000);
+        plan_instance(&instance, Granularity::Block).expect("a plan").window.bytes.get()
+    };
+    assert_eq!((window(1_050), window(1_300)), (3_000, 2_000));
+}
