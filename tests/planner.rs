@@ -168,3 +168,23 @@ fn at_balance_one_more_slot_is_worth_having_and_is_taken() {
     };
     assert_eq!((window(1_050), window(1_300)), (3_000, 2_000));
 }
+
+#[test]
+fn few_passes_are_planned_by_their_makespan() {
+    // Twelve blocks of which half fit. In the long run parts of all stream through a small window; a single pass
+    // copies everything once, whatever stays, so what counts is how far copies may run ahead.
+    let instance = with_rows(Instance::equal(12, 1_000, 900, 6_000), 10);
+    let makespan = |planned: u32, run: u32| {
+        let input = ComponentInput { passes: planned, ..input(instance.clone()) };
+        let mut plan = input.plan(Granularity::Tensor).expect("a plan");
+        plan.passes = run;
+        plan.foresee(&instance.device, Bytes::ZERO).expect("times");
+        plan.prediction.makespan.get()
+    };
+    for passes in 1..=4 {
+        let (few, many) = (makespan(passes, passes), makespan(20, passes));
+        assert!(few <= many, "{passes} passes: {few}, planned for many {many}");
+    }
+    // One pass cannot end before the last byte has come and the last block has computed.
+    assert!(makespan(1, 1) <= 12 * 1_000 + 900 + 100, "{}", makespan(1, 1));
+}

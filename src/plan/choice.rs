@@ -69,15 +69,15 @@ impl Choice {
     /// The pieces, in order of use.
     pub fn pieces(&self, instance: &Instance) -> Vec<Streamed> {
         let link = &instance.device.h2d;
-        let of = |(user, runs): (usize, &Vec<Run>)| {
-            let piece = |run: &Run| Streamed {
+        let mut pieces = Vec::with_capacity(self.copies.len());
+        for (user, runs) in self.copies.iter().enumerate() {
+            pieces.extend(runs.iter().map(|run| Streamed {
                 user,
                 bytes: run.bytes().align_up(instance.device.alignment).get(),
                 copy: link.time_for(run.bytes()).get(),
-            };
-            runs.iter().map(piece).collect::<Vec<_>>()
-        };
-        self.copies.iter().enumerate().flat_map(of).collect()
+            }));
+        }
+        pieces
     }
 
     /// Places the pieces and computes the pass time; none when the window cannot hold a block at once.

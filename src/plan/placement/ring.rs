@@ -15,7 +15,7 @@
 use super::{Before, Layout, Placement, Streamed, later, placement};
 
 /// Passes after which places must repeat for the ring to run on from pass to pass.
-const MOST_PLACES: usize = 12;
+const MOST_PLACES: usize = 8;
 
 /// Passes of which a window may hold all copies; a plan can name so many passes back.
 const MOST_LAPS: u64 = 12;
@@ -47,27 +47,27 @@ fn waits(pieces: &[Streamed], window: u64, layouts: &[Layout]) -> Option<Vec<Opt
     // Until the window has been filled, then once over every layout.
     let laps = usize::try_from(window / pass).unwrap_or(usize::MAX).saturating_add(1);
     let mut after = vec![None; count];
-    let mut starts: Vec<u64> = Vec::with_capacity((layouts.len() + laps) * count);
-    let (mut tape, mut gone) = (0u64, 0usize);
+    let mut placed: Vec<(u64, usize, usize)> = Vec::with_capacity((layouts.len() + laps) * count);
+    let (mut lap, mut tape, mut gone) = (0u64, 0u64, 0usize);
     for round in 0..layouts.len() + laps {
-        for (n, piece) in pieces.iter().enumerate() {
-            let at = layouts[round % layouts.len()][n];
+        for (n, (piece, at)) in pieces.iter().zip(&layouts[round % layouts.len()]).enumerate() {
             // The next place on the tape that lies at this offset.
-            let lap = tape.saturating_sub(at).div_ceil(window.max(1));
-            let start = at + lap * window;
-            while starts.get(gone).is_some_and(|&other| other + window < start + piece.bytes) {
+            if lap + at < tape {
+                lap += window;
+            }
+            let (start, end) = (lap + at, lap + at + piece.bytes);
+            while placed.get(gone).is_some_and(|&(other, ..)| other + window < end) {
                 gone += 1;
             }
-            if let Some(last) = gone.checked_sub(1) {
-                let (user, back) = (pieces[last % count].user, round - last / count);
-                if back == 0 && user == piece.user {
+            if let Some(&(_, user, of)) = gone.checked_sub(1).and_then(|last| placed.get(last)) {
+                if of == round && user == piece.user {
                     return None;
                 }
-                let back = u32::try_from(back).unwrap_or(u32::MAX);
+                let back = u32::try_from(round - of).unwrap_or(u32::MAX);
                 after[n] = Some(later(after[n], (user, back)));
             }
-            starts.push(start);
-            tape = start + piece.bytes;
+            placed.push((start, piece.user, round));
+            tape = end;
         }
     }
     Some(after)

@@ -54,6 +54,10 @@ pub fn choose(
         let best = candidates.into_iter().min_by_key(Evaluated::key);
         return Ok(best.map(|best| robust::with_room(instance, &gaps, best)));
     }
+    // What is best in the long run need not be in the short one: every window is a candidate.
+    if granularity == Granularity::Tensor {
+        candidates.extend(split::windows(instance, &gaps));
+    }
     let mut best: Option<(Nanos, Evaluated)> = None;
     for candidate in candidates {
         let makespan = timing::unroll(&schedule(&candidate)?, passes).makespan;

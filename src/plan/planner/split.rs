@@ -52,6 +52,17 @@ pub fn candidates(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
     found
 }
 
+/// A candidate for each of some windows, from the smallest to the largest.
+pub fn windows(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
+    let ways = WAYS.iter().take(if instance.uses.len() > MANY_USES { 1 } else { WAYS.len() });
+    let searches = ways.map(|&way| Search::of(instance, gaps, way));
+    let found = searches.flat_map(|search| {
+        let tried = search.coarse();
+        tried.into_iter().filter_map(move |window| search.evaluate(window))
+    });
+    found.collect()
+}
+
 /// The best candidate of all ways that leaves room for such a window.
 pub fn roomier(instance: &Instance, gaps: &Gaps, window: u64) -> Option<Evaluated> {
     let found = WAYS.iter().filter_map(|&way| Search::of(instance, gaps, way).evaluate(window));
@@ -79,12 +90,21 @@ impl<'a> Search<'a> {
         Self { instance, gaps, way, missing, span, best: None }
     }
 
+    fn steps(&self) -> u64 {
+        (MOST_WORK / self.instance.uses.len().max(1) as u64).clamp(4, TOTALS)
+    }
+
+    /// The windows that are tried first. Small ones are told apart more finely: there a little more or less
+    /// matters most.
+    fn coarse(&self) -> Vec<u64> {
+        let steps = self.steps();
+        (0..=steps).map(|n| share(self.span, n * n, steps * steps)).collect()
+    }
+
     /// The best total, of those that stream less than `below`.
     fn best(mut self, below: Option<Bytes>) -> Option<Evaluated> {
-        let steps = (MOST_WORK / self.instance.uses.len().max(1) as u64).clamp(4, TOTALS);
-        // Small windows are told apart more finely: there a little more or less matters most.
-        let coarse = (0..=steps).map(|n| share(self.span, n * n, steps * steps));
-        let mut tried: Vec<u64> = coarse.collect();
+        let steps = self.steps();
+        let mut tried = self.coarse();
         for _ in 0..=ROUNDS {
             for &window in &tried {
                 let reached = self.best.as_ref().filter(|(_, known)| known.pass <= self.gaps.least);
