@@ -70,7 +70,9 @@ pub use choice::{Choice, Evaluated, Group};
 pub use instance::{BlockPart, Instance, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance, predict};
 pub use make::{Prepared, Request};
-pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Setting, Shape, Spec, Unit};
+pub use policy::{
+    Explored, POLICIES, Parameter, Policy, Range, Setting, Shape, Spec, Unit, phase_of,
+};
 pub use schedule::{Op, Schedule, Wait, When};
 pub use spec::{
     BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,

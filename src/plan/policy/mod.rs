@@ -24,6 +24,7 @@ mod units;
 pub use catalogue::{POLICIES, Parameter, Range, Shape, Spec};
 pub use recipe::Unit;
 pub use search::{Explored, Setting};
+pub use units::phase_of;
 
 use crate::error::{Error, Result};
 use crate::suggest;

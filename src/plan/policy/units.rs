@@ -116,7 +116,8 @@ fn add(pieces: &mut Vec<Piece>, block: Piece, unit: Unit) {
     }
 }
 
-fn phase_of(tensor: &str) -> usize {
+/// The phase of a block, from 0, in which a tensor is used.
+pub fn phase_of(tensor: &str) -> usize {
     let named = |words: &[&str]| tensor.split('.').any(|part| words.contains(&part));
     PHASES.iter().rposition(|words| named(words)).unwrap_or(0)
 }
