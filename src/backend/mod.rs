@@ -1,4 +1,4 @@
-//! Turns a program into spans on lanes: the simulator, and (from a later version on) real CUDA copies.
+//! Turns a program into spans on lanes: the simulator, or real copies and kernels on a CUDA device.
 //!
 //! A [`Backend`] executes a [`Program`] and tells a [`Recorder`] what happened, in order of time. The recorder
 //! decides what to keep, so a backend's memory does not grow with the run.
@@ -26,6 +26,25 @@ pub trait Recorder {
 
     /// From this instant on so many bytes of the slab are in use.
     fn vram(&mut self, sample: VramSample);
+
+    /// A pass has ended; backends that run in real time say so.
+    fn passed(&mut self, _: &Passed) {}
+
+    /// Whether the run should stop: asked before each pass, or more often.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// A pass that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Its number in its component.
+    pub pass: u32,
+    /// Passes that the component runs.
+    pub passes: u32,
+    /// How long it took.
+    pub time: crate::units::Nanos,
 }
 
 /// Keeps everything; a profile is made of it.
@@ -33,6 +52,47 @@ pub trait Recorder {
 pub struct Recording {
     spans: Vec<Span>,
     vram: Vec<VramSample>,
+}
+
+/// Keeps everything, and tells somebody how far the run is.
+struct Watched<'a> {
+    recording: Recording,
+    watch: &'a mut dyn Watch,
+}
+
+/// Somebody who watches a run, and may stop it.
+pub trait Watch {
+    /// A pass has ended.
+    fn passed(&mut self, _: &Passed) {}
+
+    /// Whether the run should stop.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
+impl Recorder for Watched<'_> {
+    fn span(&mut self, span: &Span) {
+        self.recording.span(span);
+    }
+
+    fn vram(&mut self, sample: VramSample) {
+        self.recording.vram(sample);
+    }
+
+    fn passed(&mut self, passed: &Passed) {
+        self.watch.passed(passed);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.watch.interrupted()
+    }
 }
 
 impl Recorder for Recording {
@@ -68,8 +128,19 @@ impl Recorder for Discard {
 
 /// Runs a program and keeps everything. A failed run still gives its profile, marked incomplete.
 pub fn record(backend: &dyn Backend, program: &Program, header: Header) -> (Profile, Result<()>) {
-    let mut recording = Recording::default();
-    let outcome = backend.run(program, &mut recording);
+    record_watched(backend, program, header, &mut Unwatched)
+}
+
+/// [`record`], while somebody watches.
+pub fn record_watched(
+    backend: &dyn Backend,
+    program: &Program,
+    header: Header,
+    watch: &mut dyn Watch,
+) -> (Profile, Result<()>) {
+    let mut watched = Watched { recording: Recording::default(), watch };
+    let outcome = backend.run(program, &mut watched);
+    let recording = watched.recording;
     let mut spans = recording.spans;
     spans.sort_by_key(|span| (span.start, span.lane, span.end));
     let header = Header { complete: outcome.is_ok(), ..header };

@@ -110,7 +110,7 @@ fn warn_above(vram: Bytes, device: &DeviceSpec, terminal: &mut Terminal) {
 }
 
 impl Selection {
-    fn components<'a>(&self, manifest: &'a Manifest) -> Result<Vec<&'a Component>> {
+    pub fn components<'a>(&self, manifest: &'a Manifest) -> Result<Vec<&'a Component>> {
         if self.component.is_empty() {
             let none = || Error::usage(format!("{} has no component", manifest.model));
             return Ok(vec![manifest.main_component().ok_or_else(none)?]);
@@ -129,7 +129,7 @@ impl Selection {
         Ok(chosen)
     }
 
-    fn workload(&self, manifest: &Manifest, components: &[&Component]) -> Result<Workload> {
+    pub fn workload(&self, manifest: &Manifest, components: &[&Component]) -> Result<Workload> {
         let workload = match &self.workload {
             Some(path) => {
                 Workload::from_yaml(&path.display().to_string(), &files::read_text(path)?)?
@@ -154,14 +154,20 @@ impl Selection {
     }
 }
 
+/// Whether a model's name is the path of a checkpoint: neither built in nor a manifest.
+pub fn is_checkpoint(name: &str) -> bool {
+    let path = Path::new(name);
+    let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
+    model::builtin::load(name).is_none() && !is_yaml
+}
+
 /// A built-in model, a manifest file, or a checkpoint.
 pub fn load_model(name: &str, terminal: &mut Terminal) -> Result<Manifest> {
     if let Some(manifest) = model::builtin::load(name) {
         return manifest;
     }
     let path = Path::new(name);
-    let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
-    if is_yaml {
+    if !is_checkpoint(name) {
         return Manifest::from_yaml(name, &files::read_text(path)?);
     }
     if path.exists() || name.contains(std::path::MAIN_SEPARATOR) {

@@ -16,15 +16,19 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 mod check;
 mod compare;
+mod cuda;
 mod grid;
 mod inputs;
 mod later;
 mod lists;
 mod plan;
+mod probe;
 mod run;
 mod study;
 mod sweep;
 mod verdict;
+mod watch;
+mod weights;
 pub use files::{read_text, write_file};
 pub use terminal::{Format, Terminal};
 
@@ -41,7 +45,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Scan(scan::Args),
-    Probe(later::ProbeArgs),
+    Probe(probe::Args),
     Plan(plan::Args),
     Check(check::Args),
     Run(run::Args),
@@ -80,7 +84,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
     match command {
         Command::Scan(args) => scan::run(args, terminal),
-        Command::Probe(args) => later::probe(args),
+        Command::Probe(args) => probe::run(args, terminal),
         Command::Plan(args) => plan::run(args, terminal),
         Command::Check(args) => check::run(args, terminal),
         Command::Run(args) => run::run(args, terminal),

@@ -10,7 +10,7 @@ use super::inputs::RequestArgs;
 use super::verdict;
 use super::{Format, Terminal};
 use crate::error::{Error, Infeasible, Result};
-use crate::plan::{ComponentPlan, Granularity, Plan, ROOT, Request, Unit};
+use crate::plan::{ComponentPlan, Granularity, Plan, Policy, ROOT, Request, Unit, bound};
 
 /// Plan what stays in VRAM and what streams.
 ///
@@ -33,6 +33,9 @@ pub struct Args {
     /// What is brought in, used and released as one.
     #[arg(long, value_enum, default_value_t = UnitArg::Block)]
     unit: UnitArg,
+    /// Plan by another policy, at its best setting that fits: name:key=value:key=value, see `vramplan policies`.
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["granularity", "unit"])]
+    policy: Option<String>,
     /// Where to write the plan; `-` for standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -68,7 +71,10 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
     let request = Request { granularity, unit, ..request };
-    let plan = plan_or_refuse(&request, terminal)?;
+    let plan = match &args.policy {
+        Some(policy) => refusing(by_policy(policy, &request), terminal)?,
+        None => plan_or_refuse(&request, terminal)?,
+    };
     let yaml = plan.to_yaml()?;
     let mut text = verdict::plan(&plan, &request)?;
     match &args.output {
@@ -97,6 +103,30 @@ pub fn plan_or_refuse(request: &Request, terminal: &mut Terminal) -> Result<Plan
         request.plan()
     });
     refusing(planned, terminal)
+}
+
+/// The plan of a policy's best setting; infeasible where none of its settings fits.
+fn by_policy(name: &str, request: &Request) -> Result<Plan> {
+    let policy = Policy::parse(name)?;
+    let mut components = Vec::new();
+    for prepared in request.prepare()? {
+        let input = prepared.input;
+        let mut explored = policy.explore(&input)?;
+        let bounds = bound::bound(&input.at(policy.spec().unit()).instance);
+        let Some(setting) = explored.best(&input, &bounds)? else {
+            let needed = explored.smallest().unwrap_or_default();
+            let available = request.vram.saturating_sub(input.reserve);
+            return Err(Error::Infeasible(Infeasible {
+                needed,
+                available,
+                shortfall: needed.saturating_sub(available),
+                smallest_budget: needed.saturating_add(input.reserve),
+                because: format!("{name} for {}", input.name),
+            }));
+        };
+        components.push(setting.plan);
+    }
+    request.assemble(components)
 }
 
 /// A budget that is too small is an answer, for programs too: JSON on stdout besides the error.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::{Terminal, check, files};
+use super::watch::Stop;
+use super::{Terminal, check, cuda, files};
 use crate::backend::sim::Sim;
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Unwatched, Watch};
 use crate::digest::digest;
 use crate::error::{Error, Result};
 use crate::figures::Origin;
@@ -40,6 +41,8 @@ pub struct Args {
     /// Where to write the profile: .json or .json.gz.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    cuda: cuda::CudaArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,8 +56,14 @@ enum BackendArg {
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let file = args.plan.display().to_string();
     let mut plan = Plan::from_yaml(&file, &files::read_text(&args.plan)?)?;
-    if args.backend == BackendArg::Cuda {
-        return Err(backend::cuda::unavailable());
+    match (args.backend, args.cuda.given()) {
+        (BackendArg::Sim, Some(option)) => {
+            return Err(Error::usage(format!("{option} is for --backend cuda")));
+        }
+        (BackendArg::Cuda, _) if args.jitter.is_some() => {
+            return Err(Error::usage("--jitter is for --backend sim"));
+        }
+        _ => {}
     }
     if let Some(passes) = args.passes {
         with_passes(&mut plan, passes)?;
@@ -65,12 +74,17 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         ));
     }
     let (program, _) = check::verified(&file, &plan)?;
-    let sim = Sim {
-        contention: plan.device.contention,
-        jitter: args.jitter.unwrap_or(plan.device.jitter),
-        seed: args.seed,
+    let (profile, outcome) = match args.backend {
+        BackendArg::Sim => {
+            let sim = Sim {
+                contention: plan.device.contention,
+                jitter: args.jitter.unwrap_or(plan.device.jitter),
+                seed: args.seed,
+            };
+            simulate_watched(&plan, &program, sim, &mut Stop::new())?
+        }
+        BackendArg::Cuda => cuda::execute(&args.cuda, &plan, &program, args.seed, terminal)?,
     };
-    let (profile, outcome) = simulate(&plan, &program, sim)?;
     let mut written = false;
     if let Some(path) = &args.output {
         let gzip = path.extension().is_some_and(|extension| extension == "gz");
@@ -79,6 +93,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     }
     outcome?;
     let mut text = report::screen(&View::of(&profile));
+    text.push_str(&cuda::told(&profile));
     if let Some(path) = args.output.as_ref().filter(|_| written) {
         text.push_str(&format!("\nprofile written to {}\n", path.display()));
     }
@@ -91,17 +106,32 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
 /// Spans that one profile may hold; about a gigabyte while it is made.
 const MAX_SPANS: u64 = 4_000_000;
 
+/// Refuses runs that no profile holds.
+pub fn check_spans(spans: u64) -> Result<()> {
+    if spans <= MAX_SPANS {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!("the run would record {spans} spans, a profile holds {MAX_SPANS}"),
+        hint: Some("give fewer --passes: later passes only repeat earlier ones".to_owned()),
+    })
+}
+
 /// Runs a program in the simulator.
 pub fn simulate(plan: &Plan, program: &Program, sim: Sim) -> Result<(Profile, Result<()>)> {
+    simulate_watched(plan, program, sim, &mut Unwatched)
+}
+
+fn simulate_watched(
+    plan: &Plan,
+    program: &Program,
+    sim: Sim,
+    watch: &mut dyn Watch,
+) -> Result<(Profile, Result<()>)> {
     let spans = |phase: &Phase| phase.schedule.ops.len() as u64 * u64::from(phase.passes);
-    let spans: u64 = program.phases.iter().map(spans).sum();
-    if spans > MAX_SPANS {
-        return Err(Error::Usage {
-            message: format!("the run would record {spans} spans, a profile holds {MAX_SPANS}"),
-            hint: Some("give fewer --passes: later passes only repeat earlier ones".to_owned()),
-        });
-    }
-    Ok(backend::record(&sim, program, header(plan, program, &sim)?))
+    check_spans(program.phases.iter().map(spans).sum())?;
+    let header = Header { backend: sim.name().to_owned(), ..header(plan, program, sim.seed)? };
+    Ok(backend::record_watched(&sim, program, header, watch))
 }
 
 /// The plan for another number of passes; predictions follow.
@@ -113,7 +143,8 @@ fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
     Ok(())
 }
 
-fn header(plan: &Plan, program: &Program, sim: &Sim) -> Result<Header> {
+/// What a profile says about its plan; as simulated.
+pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
     let components = plan.components.iter().map(|component| ComponentHeader {
         name: component.name.clone(),
         passes: component.passes,
@@ -125,11 +156,11 @@ fn header(plan: &Plan, program: &Program, sim: &Sim) -> Result<Header> {
     Ok(Header {
         model: plan.model.clone(),
         plan_digest: digest(&plan.to_yaml()?),
-        backend: sim.name().to_owned(),
+        backend: "sim".to_owned(),
         device: plan.device.name.clone(),
         origin: Origin::Simulated,
         clock: "simulated".to_owned(),
-        seed: sim.seed,
+        seed,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         complete: false,
         budget: plan.budget.vram,
@@ -137,5 +168,6 @@ fn header(plan: &Plan, program: &Program, sim: &Sim) -> Result<Header> {
         slab: program.slab,
         window: plan.components.iter().map(|c| c.window.bytes).max().unwrap_or_default(),
         components: components.collect(),
+        measured: None,
     })
 }

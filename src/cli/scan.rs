@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Terminal;
 use crate::error::{Error, Result};
-use crate::scan::{self, Choices, Folder, Opened, Scanned, Source, Summary};
+use crate::scan::{self, Checkpoint, Choices, Folder, Opened, Scanned, Source, Summary};
 use crate::suggest;
 
 /// Read the headers of a checkpoint and write the manifest of its model.
@@ -70,6 +70,15 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
 
 /// Scans the checkpoint at a path; every command that takes a MODEL comes here with what is no manifest.
 pub fn scan_path(path: &Path, choices: &Choices) -> Result<Scanned> {
+    let (_, checkpoint) = open_checkpoint(path)?;
+    if let Some(unknown) = checkpoint.unknown_name(choices) {
+        return Err(suggest::unknown(unknown.what, &unknown.name, &unknown.known));
+    }
+    checkpoint.manifest(choices)
+}
+
+/// Reads the headers of the checkpoint at a path; gives the folder that its files lie in, too.
+pub fn open_checkpoint(path: &Path) -> Result<(PathBuf, Checkpoint)> {
     let unreadable = |source| Error::Read { file: path.display().to_string(), source };
     let metadata = fs::metadata(path).map_err(unreadable)?;
     let file =
@@ -84,10 +93,7 @@ pub fn scan_path(path: &Path, choices: &Choices) -> Result<Scanned> {
     let folder = Disk { base };
     let source = Source { folder: &folder, folder_name: &folder_name, file };
     let checkpoint = scan::read(&source)?;
-    if let Some(unknown) = checkpoint.unknown_name(choices) {
-        return Err(suggest::unknown(unknown.what, &unknown.name, &unknown.known));
-    }
-    checkpoint.manifest(choices)
+    Ok((folder.base, checkpoint))
 }
 
 /// The empty path means the working folder.

@@ -152,6 +152,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
         slab,
         window: window.min(slab),
         components,
+        measured: None,
     };
     Profile { format: PROFILE_FORMAT.into(), header, spans, vram }
 }

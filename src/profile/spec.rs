@@ -74,6 +74,71 @@ pub struct Header {
     /// Components in order of use.
     #[serde(deserialize_with = "at_most::<_, _, MOST_COMPONENTS>")]
     pub components: Vec<ComponentHeader>,
+    /// What only a real run knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+}
+
+/// What only a run on a device knows, besides its spans.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// The newest version of CUDA that the driver supports.
+    pub driver: String,
+    /// What stood for a use of a block: `gemm`, `spin` or `touch`, and why.
+    pub compute: String,
+    /// Where the bytes of the weights came from.
+    pub weights: String,
+    /// How far a time may be off: resolution of the clock, rounding, and the largest correction of an order that
+    /// was certain.
+    #[serde(serialize_with = "plain")]
+    pub clock_error: Nanos,
+    /// Every how many passes operations were timed; spans of the others are left out but for the last use.
+    pub sample: u32,
+    /// Time of each pass, by component, from marks at its end; verification included.
+    #[serde(serialize_with = "plain_lists")]
+    pub passes: Vec<Vec<Nanos>>,
+    /// The pass time with operations timed and without, medians of the same run, where both were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<Overhead>,
+    /// Operations of one steady pass of all components.
+    pub operations: u64,
+    /// The host's time to issue one operation, in the median pass.
+    #[serde(serialize_with = "plain")]
+    pub issue_per_operation: Nanos,
+    /// The host's time to allocate page-locked memory and fill it.
+    #[serde(serialize_with = "plain")]
+    pub fill: Nanos,
+    /// Page-locked memory.
+    #[serde(serialize_with = "plain")]
+    pub locked: Bytes,
+    /// Device memory that vramplan allocated: the slab, and what verification and products need.
+    #[serde(serialize_with = "plain")]
+    pub allocated: Bytes,
+    /// Device memory in use by anyone before vramplan allocated, as the driver counts: its context and other
+    /// processes.
+    #[serde(serialize_with = "plain")]
+    pub driver_before: Bytes,
+    /// The most device memory in use at the end of any pass that was looked at, as the driver counts.
+    #[serde(serialize_with = "plain")]
+    pub driver_peak: Bytes,
+    /// Passes of which every byte was compared with the host's before its use.
+    pub verified_passes: u32,
+    /// Of all verified bytes; equal for every plan of the same model and weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// What profiling itself costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Overhead {
+    /// The median pass with its operations timed.
+    #[serde(serialize_with = "plain")]
+    pub timed: Nanos,
+    /// The median pass without.
+    #[serde(serialize_with = "plain")]
+    pub untimed: Nanos,
 }
 
 /// A component as a profile knows it.
@@ -161,6 +226,14 @@ pub struct VramSample {
 
 fn no_bytes(size: &Bytes) -> bool {
     size.is_zero()
+}
+
+fn plain_lists<S: serde::Serializer>(
+    times: &[Vec<Nanos>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let plain = |times: &Vec<Nanos>| times.iter().map(|time| time.get()).collect::<Vec<u64>>();
+    serializer.collect_seq(times.iter().map(plain))
 }
 
 fn plain_list<S: serde::Serializer>(sizes: &[Bytes], serializer: S) -> Result<S::Ok, S::Error> {

@@ -12,9 +12,11 @@
 //! ```
 
 pub mod check;
+pub mod image;
 mod numbering;
 
 use crate::error::Result;
+pub use crate::plan::Wait;
 use crate::plan::{Piece, Plan, Residency, Schedule};
 use crate::units::Bytes;
 pub use numbering::Numbering;

@@ -277,26 +277,30 @@ fn read_component(
     let class = config._class_name.clone();
     let class = class.or_else(|| config.architectures.as_ref()?.first().cloned());
     let tied_embeddings = config.tie_word_embeddings.unwrap_or(false);
-    let component = |class: Option<String>, tensors: Vec<Stored>, gguf: bool| FoundComponent {
-        name: component_name(class.as_deref(), gguf).to_owned(),
-        class,
-        tensors,
-        tied_embeddings,
-        gguf,
-    };
+    let component =
+        |class: Option<String>, tensors: Vec<Stored>, files: Vec<String>| FoundComponent {
+            name: component_name(class.as_deref(), false).to_owned(),
+            class,
+            tensors,
+            tied_embeddings,
+            gguf: false,
+            files,
+            data_start: None,
+        };
     match weights {
         Weights::Single(file) => {
             let path = folder::join(inside, &file);
             let opened = folder::open(source, &path)?;
             let tensors = safetensors::read_header(&source.shown(&path), opened)?;
-            Ok(component(class, tensors, false))
+            Ok(component(class, tensors, vec![path]))
         }
         Weights::Index(file) => {
             let path = folder::join(inside, &file);
             let text = folder::read_whole(source, &path)?;
             let index = index::read_index(&source.shown(&path), &text)?;
             let tensors = index::read_shards(source, inside, &path, &index)?;
-            Ok(component(class, tensors, false))
+            let files = index.shards.iter().map(|shard| folder::join(inside, shard)).collect();
+            Ok(component(class, tensors, files))
         }
         Weights::Gguf(file) => {
             let path = folder::join(inside, &file);
@@ -307,7 +311,13 @@ fn read_component(
                 let problem = Problem::new("split.count", found, "a whole file; merge them first");
                 return Err(Error::input(shown, problem));
             }
-            Ok(component(Some(header.architecture), header.tensors, true))
+            let class = Some(header.architecture);
+            Ok(FoundComponent {
+                name: component_name(class.as_deref(), true).to_owned(),
+                gguf: true,
+                data_start: Some(header.data_start),
+                ..component(class, header.tensors, vec![path])
+            })
         }
     }
 }

@@ -79,6 +79,8 @@ const MAX_KEY: u64 = 65_535;
 /// What a GGUF header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gguf {
+    /// Where the data begins, in bytes from the start of the file.
+    pub data_start: u64,
     /// `general.architecture`.
     pub architecture: String,
     /// `split.count`: files that the model was split into; 1 for a whole one.
@@ -112,7 +114,7 @@ pub fn read_header(file: &str, opened: Opened) -> Result<Gguf> {
         let problem = Problem::new("header", "no general.architecture", "that key with a string");
         return Err(Error::input(file, problem));
     };
-    Ok(Gguf { architecture, split_count: values.split_count, tensors })
+    Ok(Gguf { architecture, split_count: values.split_count, tensors, data_start })
 }
 
 const ONCE: &str = "every name once";

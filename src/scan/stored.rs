@@ -30,6 +30,10 @@ pub struct FoundComponent {
     pub tied_embeddings: bool,
     /// The component was read from GGUF, where names follow the architecture.
     pub gguf: bool,
+    /// Its files below the checkpoint's folder; [`Stored::file`] counts them.
+    pub files: Vec<String>,
+    /// Where the data of a GGUF file begins; that of a safetensors file follows its header.
+    pub data_start: Option<u64>,
 }
 
 /// A checkpoint whose headers were read and checked.

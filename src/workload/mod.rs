@@ -18,10 +18,12 @@ mod defaults;
 mod family;
 mod flops;
 mod given;
+mod seen;
 mod spec;
 mod tokens;
 
 pub use activations::{FIXED as FIXED_ACTIVATIONS, activations_estimate};
 pub use cost::{ComponentCosts, UseCost, costs};
 pub use defaults::{Overrides, default_for, for_model};
+pub use seen::Seen;
 pub use spec::{MAX_PASSES, Passes, Reserve, WORKLOAD_FORMAT, Workload};

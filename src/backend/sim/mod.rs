@@ -75,6 +75,10 @@ impl<'a> Simulation<'a> {
             self.lanes.settle(lane, &self.numbering, self.phase.passes);
         }
         loop {
+            if recorder.interrupted() {
+                let component = &self.phase.component;
+                return Err(Error::Run(format!("interrupted in {component}")));
+            }
             self.start_what_can(recorder);
             if !self.advance(recorder)? {
                 break;

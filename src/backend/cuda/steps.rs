@@ -1,0 +1,118 @@
+//! Turns a phase of a program into steps: what the host does for each operation, looked up once, so that issuing it is
+//! a handful of driver calls.
+
+use crate::backend::cuda::arena::Arena;
+use crate::error::{Error, Result};
+use crate::lane::{Lane, OpKind};
+use crate::program::image::ComponentImage;
+use crate::program::{Phase, Place, Wait};
+
+/// What is done for one operation.
+pub(super) struct Step {
+    /// Where it runs.
+    pub lane: Lane,
+    /// The use it belongs to.
+    pub block: usize,
+    /// What it does.
+    pub action: Action,
+    /// Operations of other lanes that must have ended, which events say.
+    pub waits: Vec<Wait>,
+    /// Whether operations of other lanes wait for it.
+    pub awaited: bool,
+}
+
+/// What an operation does on the device.
+pub(super) enum Action {
+    /// Copies to the device.
+    Copy(Vec<Transfer>),
+    /// Copies to the host.
+    Return(Vec<Transfer>),
+    /// Uses the block.
+    Compute,
+    /// Holds the host.
+    HostSync,
+}
+
+/// One copy.
+pub(super) struct Transfer {
+    /// The piece it belongs to.
+    pub piece: usize,
+    /// Its first byte in host memory.
+    pub host: *mut u8,
+    /// Its first byte in the piece.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: usize,
+}
+
+/// The steps of a phase, in order of issue.
+pub(super) fn steps(phase: &Phase, image: &ComponentImage, arena: &Arena) -> Result<Vec<Step>> {
+    let ops = &phase.schedule.ops;
+    let mut steps = Vec::with_capacity(ops.len());
+    for op in ops {
+        let action = match op.kind {
+            OpKind::Copy => Action::Copy(transfers(
+                image,
+                arena,
+                op.block,
+                std::iter::once(op.piece.unwrap_or(0)),
+            )),
+            OpKind::WriteBack => {
+                let pieces = image.blocks[op.block].pieces.iter().enumerate();
+                let back = pieces.filter(|(_, piece)| piece.returns).map(|(n, _)| n);
+                Action::Return(transfers(image, arena, op.block, back))
+            }
+            OpKind::Compute => Action::Compute,
+            OpKind::HostSync => Action::HostSync,
+            OpKind::Read => {
+                let block = &phase.blocks[op.block];
+                return Err(Error::usage(format!(
+                    "{}.{block} is read from disk for each use: the cuda backend cannot yet; keep it in host \
+                     memory (from: pinned)",
+                    phase.component
+                )));
+            }
+        };
+        let elsewhere =
+            |wait: &&Wait| ops[wait.op].lane != op.lane && ops[wait.op].lane != Lane::Host;
+        let waits = op.waits.iter().filter(elsewhere).copied().collect();
+        steps.push(Step { lane: op.lane, block: op.block, action, waits, awaited: false });
+    }
+    for n in 0..steps.len() {
+        for wait in steps[n].waits.clone() {
+            steps[wait.op].awaited = true;
+        }
+    }
+    Ok(steps)
+}
+
+/// The copies that bring pieces of a block in, or back.
+fn transfers(
+    image: &ComponentImage,
+    arena: &Arena,
+    block: usize,
+    pieces: impl Iterator<Item = usize>,
+) -> Vec<Transfer> {
+    let mut transfers = Vec::new();
+    for piece in pieces {
+        let of = &image.blocks[block].pieces[piece];
+        let start = arena.address(arena.places[block][piece]);
+        // As many nearly equal copies as the plan counts on; the first ones take a byte more.
+        let bytes = of.bytes();
+        let copies = u64::from(of.copies.max(1)).min(bytes.max(1));
+        let (each, more) = (bytes / copies, bytes % copies);
+        let mut offset = 0;
+        for n in 0..copies {
+            let length = usize::try_from(each + u64::from(n < more)).unwrap_or(usize::MAX);
+            let host = start.wrapping_add(usize::try_from(offset).unwrap_or(usize::MAX));
+            transfers.push(Transfer { piece, host, offset, bytes: length });
+            offset += length as u64;
+        }
+    }
+    transfers
+}
+
+/// The slab's offset of a piece in a pass.
+pub(super) fn offset(place: &Place, pass: u32) -> u64 {
+    place.range(pass).0
+}

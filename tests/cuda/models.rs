@@ -1,0 +1,130 @@
+//! A small model of real shapes, and plans of it.
+
+#![allow(dead_code, reason = "tests and benchmark use a part each")]
+
+use vramplan::device::DeviceSpec;
+use vramplan::model::Manifest;
+use vramplan::plan::{ComponentInput, Granularity, Plan, Policy, Request, Unit, bound};
+use vramplan::program::image::{ComponentImage, images};
+use vramplan::program::{self, Program};
+use vramplan::units::{Bytes, Nanos, Rate};
+use vramplan::workload::Workload;
+
+/// Two lists of blocks with matrices, biases and odd sizes, and a root.
+const MANIFEST: &str = "
+format: vramplan/manifest/1
+model: small
+kinds:
+  double:
+    tensors:
+      - [attn.to_q.weight, bf16, [192, 192]]
+      - [attn.to_q.bias, bf16, [192]]
+      - [attn.scale, f32, [3]]
+      - [ff.up.weight, bf16, [768, 192]]
+      - [ff.down.weight, bf16, [192, 768]]
+      - [mask, u8, [37]]
+  single:
+    tensors:
+      - [proj_in.weight, bf16, [960, 192]]
+      - [norm.weight, bf16, [191]]
+      - [proj_out.weight, bf16, [192, 960]]
+components:
+  - name: transformer
+    root: {tensors: [[x_embedder.weight, bf16, [192, 64]], [x_embedder.bias, bf16, [192]]]}
+    blocks:
+      - {list: double_blocks, kind: double, count: 5}
+      - {list: single_blocks, kind: single, count: 7}
+";
+
+const WORKLOAD: &str = "
+format: vramplan/workload/1
+passes: 5
+tokens: {image: 64}
+reserve: {context: 1MiB, activations: 64MiB, workspace: 0}
+compute:
+  transformer.double_blocks.*: 40us
+  transformer.single_blocks.*: 25us
+";
+
+pub fn manifest() -> Manifest {
+    Manifest::from_yaml("small", MANIFEST).expect("a manifest")
+}
+
+/// The stand-in as a device spec; slow enough a link that copies matter.
+pub fn device() -> DeviceSpec {
+    let mut device = DeviceSpec::reference();
+    device.name = "vramplan stand-in (no GPU)".into();
+    device.vram = Bytes::new(1 << 30);
+    device.alignment = 256;
+    let rate = |link: &mut vramplan::device::Link, rate, latency| {
+        (link.rate, link.latency) = (Rate::new(rate), Nanos::new(latency));
+    };
+    rate(&mut device.h2d, 25_000_000_000, 10_000);
+    rate(&mut device.d2h, 24_000_000_000, 11_000);
+    let pageable = device.pageable.as_mut().expect("a rate");
+    rate(pageable, 6_000_000_000, 30_000);
+    device
+}
+
+/// A request for the model under a budget for weights, in percent of all of them.
+pub fn request(percent: u64) -> Request {
+    request_for(manifest(), percent)
+}
+
+fn request_for(manifest: Manifest, percent: u64) -> Request {
+    let workload = Workload::from_yaml("small", WORKLOAD).expect("a workload");
+    let all = manifest.components[0].total_bytes(&manifest).get();
+    let weights = Bytes::new(all * percent / 100 + (8 << 10));
+    Request {
+        components: vec!["transformer".into()],
+        vram: weights.saturating_add(workload.reserve.total()),
+        workload,
+        device: device(),
+        granularity: Granularity::Tensor,
+        unit: Unit::Block,
+        manifest,
+    }
+}
+
+/// Our plan.
+pub fn plan(percent: u64) -> Plan {
+    request(percent).plan().expect("a plan")
+}
+
+/// Every policy at its best setting under a budget, by its name; those that fit.
+pub fn policies(percent: u64) -> Vec<(String, Plan)> {
+    let request = request(percent);
+    let inputs: Vec<ComponentInput> =
+        request.prepare().expect("it fits").into_iter().map(|prepared| prepared.input).collect();
+    let bounds = bound::bound(&inputs[0].instance);
+    let each = |policy: Policy| {
+        let mut explored = policy.explore(&inputs[0]).expect("settings");
+        let setting = explored.best(&inputs[0], &bounds).expect("a search")?;
+        let plan = request.assemble(vec![setting.plan]).expect("a plan");
+        Some((policy.spec().name.to_owned(), plan))
+    };
+    Policy::all().into_iter().filter_map(each).collect()
+}
+
+/// The program of a plan and the images of its blocks.
+pub fn lowered(plan: &Plan) -> (Program, Vec<ComponentImage>) {
+    let program = program::lower(plan).expect("a program");
+    assert!(program::check::check(&program).is_ok(), "a safe program");
+    let images = images(plan, Some(&manifest())).expect("its tensors");
+    (program, images)
+}
+
+/// The same blocks, 250 of them: about 500 operations per pass.
+pub fn wide(percent: u64) -> Request {
+    let text = MANIFEST.replace("count: 5", "count: 110").replace("count: 7", "count: 140");
+    let mut request = request_for(Manifest::from_yaml("wide", &text).expect("a manifest"), percent);
+    request.workload.passes = vramplan::workload::Passes::Main(20);
+    request
+}
+
+/// [`lowered`], for any manifest.
+pub fn lowered_for(plan: &Plan, manifest: &Manifest) -> (Program, Vec<ComponentImage>) {
+    let program = program::lower(plan).expect("a program");
+    let images = images(plan, Some(manifest)).expect("its tensors");
+    (program, images)
+}
