@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 mod check;
 mod compare;
+mod derive;
 mod inputs;
 mod later;
 mod lists;
@@ -23,6 +24,7 @@ mod plan;
 mod run;
 mod study;
 mod sweep;
+mod trace;
 mod verdict;
 pub use files::{read_text, write_file};
 pub use terminal::{Format, Terminal};
@@ -47,7 +49,7 @@ enum Command {
     Report(report::Args),
     Compare(compare::Args),
     Sweep(sweep::Args),
-    Trace(later::TraceArgs),
+    Trace(trace::Args),
     Study(study::Args),
     Models(lists::ModelsArgs),
     Devices(lists::DevicesArgs),
@@ -85,7 +87,7 @@ fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
         Command::Report(args) => report::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
-        Command::Trace(args) => later::trace(args),
+        Command::Trace(args) => trace::run(args, terminal),
         Command::Study(args) => study::run(args, terminal),
         Command::Models(args) => lists::models(args, terminal),
         Command::Devices(args) => lists::devices(args, terminal),

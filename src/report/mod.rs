@@ -8,10 +8,13 @@
 //!                                             └▶ trace.json.gz               for Perfetto, HTA, TensorBoard
 //! ```
 //!
+//! A trace of another profiler becomes a [`Foreign`] answer: text, JSON, a page of its own.
+//!
 //! A report needs neither model nor GPU, and the same values always give the same bytes.
 
 mod axis;
 mod extras;
+mod foreign;
 mod frontier;
 mod html;
 mod lists;
@@ -26,6 +29,7 @@ mod verdict;
 mod view;
 
 pub use extras::{BoundPoint, Extras, PolicyRow, SweepRow};
+pub use foreign::{Foreign, ForeignAnswer};
 pub use slices::Window;
 pub use summary::Answer;
 pub use text::{screen, screens};

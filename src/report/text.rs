@@ -82,7 +82,7 @@ pub(super) fn shortened(name: &str, most: usize) -> String {
 }
 
 /// Breaks at spaces; a word longer than the line is cut.
-fn wrap(text: &str, indent: &str) -> String {
+pub(super) fn wrap(text: &str, indent: &str) -> String {
     let mut out = String::new();
     let mut line = String::from(indent);
     for word in text.split_whitespace() {

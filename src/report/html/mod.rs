@@ -6,7 +6,7 @@
 
 mod compare;
 mod data;
-mod markup;
+pub(super) mod markup;
 mod method;
 mod sweep;
 mod tables;
@@ -21,7 +21,7 @@ use super::slices::merged_note;
 use super::view::View;
 use crate::profile::ComponentSummary;
 
-const STYLE: &str = include_str!("report.css");
+pub(super) const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
 /// The page of the first run; the others are compared with it.
@@ -235,7 +235,7 @@ const CONTROLS: &str = "<div class=\"controls\" id=\"controls\" hidden>\n\
     N and P step through spans</span>\n</div>\n";
 
 /// Hatches, so that no meaning rests on colour alone.
-const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\
+pub(super) const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\
     <pattern id=\"p-h2d\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-h2d\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-h2d-1\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
