@@ -13,6 +13,7 @@
 //! A report needs neither model nor GPU, and the same values always give the same bytes.
 
 mod axis;
+mod comparison;
 mod extras;
 mod foreign;
 mod frontier;
@@ -28,6 +29,7 @@ mod trace;
 mod verdict;
 mod view;
 
+pub use comparison::{Change, Comparison, comparisons};
 pub use extras::{BoundPoint, Extras, PolicyRow, SweepRow};
 pub use foreign::{Foreign, ForeignAnswer};
 pub use slices::Window;

@@ -1,5 +1,6 @@
 //! Turns a run into one screen of text, at most 80 columns: verdict, ledger, top stalls.
 
+use super::comparison::comparisons;
 use super::view::ms;
 use super::{View, runs};
 use crate::units::Nanos;
@@ -16,6 +17,9 @@ pub fn screens(views: &[View<'_>]) -> String {
     for (index, other) in others.iter().enumerate() {
         out.push_str(if index == 0 { "\n" } else { "" });
         out.push_str(&wrap(&runs::sentence(index + 2, main, other), ""));
+    }
+    for comparison in comparisons(views) {
+        out.push_str(&wrap(&comparison.sentence(), ""));
     }
     out
 }

@@ -84,7 +84,7 @@ fn timeline(trace: &Trace, id: i64, figures: &Figures) -> String {
     let used: Vec<_> = used.collect();
     let height = u32::try_from(used.len()).unwrap_or(0) * PITCH + 26;
     let mut out = format!(
-        "<div class=\"scroll\"><svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{id}\">\
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Timeline of GPU {id}\"><svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{id}\">\
          <title id=\"t{id}\">Timeline of GPU {id}: a bar is as high as its column of time is busy; the table below has the sums</title>"
     );
     for (row, (name, class, kinds)) in (0u32..).zip(&used) {

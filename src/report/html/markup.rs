@@ -87,14 +87,11 @@ pub(in crate::report) fn table_with_rest(
     rest: Option<&[Cell]>,
 ) -> String {
     let class = if sortable { " class=\"sortable\"" } else { "" };
-    let tall = match rows.len() {
-        TALL.. => {
-            format!(" tall\" tabindex=\"0\" role=\"region\" aria-label=\"{}", escape(caption))
-        }
-        _ => String::new(),
-    };
+    // On a narrow page any table may have to be scrolled, which a keyboard can do only where it can go.
+    let tall = if rows.len() < TALL { "" } else { " tall" };
+    let label = escape(caption);
     let mut out = format!(
-        "<div class=\"scroll{tall}\"><table{class}><caption><span>{}</span></caption>\n<thead><tr>",
+        "<div class=\"scroll{tall}\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\"><table{class}><caption><span>{}</span></caption>\n<thead><tr>",
         escape(caption)
     );
     for Column(heading, kind) in columns {

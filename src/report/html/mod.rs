@@ -7,6 +7,7 @@
 mod compare;
 mod data;
 pub(super) mod markup;
+mod medians;
 mod method;
 mod sweep;
 mod tables;
@@ -42,7 +43,6 @@ pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     );
     out.push_str(PATTERNS);
     out.push_str(&top(view, extras, &title));
-    out.push_str("<main>\n");
     out.push_str(&tiles(view));
     out.push_str(&run_section(view));
     out.push_str(&tables::ledger(view));
@@ -67,7 +67,7 @@ fn top(view: &View<'_>, extras: &Extras, title: &str) -> String {
     let mut out = format!(
         "<header><div><h1>{}</h1><p class=\"sub\">budget {} \u{b7} backend {} \u{b7} times <b class=\"origin\">{}</b> \
          \u{b7} plan {}</p></div><button id=\"theme\" type=\"button\" hidden>Dark / light</button></header>\n\
-         <div class=\"verdict\" role=\"note\" aria-label=\"Verdict\">\n",
+         <main>\n<div class=\"verdict\" role=\"note\" aria-label=\"Verdict\">\n",
         escape(title),
         header.budget.human(),
         escape(&header.backend),
@@ -99,7 +99,12 @@ fn tiles(view: &View<'_>) -> String {
             (1, Some(first)) => ("first pass", first.human()),
             _ => ("steady pass", component.steady.human()),
         };
-        (format!("{what}{of}"), time, origin.clone())
+        let (low, high) = component.quartiles;
+        let spread = match what == "steady pass" && component.whole > 4 && low < high {
+            true => format!("{origin}, half of them {} to {}", low.human(), high.human()),
+            false => origin.clone(),
+        };
+        (format!("{what}{of}"), time, spread)
     };
     let mut tiles: Vec<_> = summary.components.iter().take(MOST_TILES).map(pass).collect();
     let rest = [
