@@ -147,3 +147,115 @@ fn our_own_export_read_back_gives_our_own_figures() {
     assert!(ours["overlap_ns"].as_u64() > Some(0) && ours["exposed_ns"].as_u64() > Some(0));
     assert_eq!(back["left_out"]["rows"], serde_json::json!({}));
 }
+
+/// A model of which the generated trace shows one pass: its eight kernels a step stand fifty times.
+const MODEL: &str = "format: vramplan/manifest/1\nmodel: generated\nkinds:\n  block: {bytes: 200000000}\ncomponents:\n  \
+    - name: model\n    root: {bytes: 0}\n    blocks:\n      - {list: blocks, kind: block, count: 50}\n";
+
+#[test]
+fn a_trace_becomes_a_workload_and_a_device_and_then_a_plan() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("t.json"), generated(50)).expect("written");
+    fs::write(folder.path().join("model.yaml"), MODEL).expect("written");
+    let derive =
+        ["trace", "t.json", "--workload", "model.yaml", "-o", "w.yaml", "--device-out", "d.yaml"];
+    // Nothing in the trace says what this GPU can compute.
+    let output = run(folder.path(), &derive);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("A generated GPU") && message.contains("--device D"), "{message}");
+    assert!(!folder.path().join("w.yaml").exists(), "nothing is written half");
+    let derived = json(folder.path(), &[&derive[..], &["--device", "rtx-4090"]].concat());
+    assert_eq!(derived["workload"]["found"], "repeating_kernels");
+    assert_eq!(derived["workload"]["blocks_per_pass_ns"], 50 * 8 * 90_000);
+    assert_eq!(derived["link"]["h2d"]["rate"], 25_000_000_000u64);
+    let device = fs::read_to_string(folder.path().join("d.yaml")).expect("a device");
+    assert!(device.contains("name: A generated GPU\norigin: measured"), "{device}");
+    assert!(
+        device.contains("everything else from NVIDIA GeForce RTX 4090, not measured"),
+        "{device}"
+    );
+    let plan =
+        ["plan", "model.yaml", "--device", "d.yaml", "--vram", "4GiB", "--workload", "w.yaml"];
+    let plan = json(folder.path(), &plan);
+    // 720 us of kernels a block, 200 MB at 25 GB/s: the link binds.
+    let pass = plan["components"][0]["pass_ns"].as_u64().expect("a time");
+    assert!(pass > 50 * 720_000, "{pass}");
+}
+
+#[test]
+fn a_trace_without_the_models_blocks_says_what_it_lacks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("t.json"), generated(50)).expect("written");
+    let args = ["trace", "t.json", "--workload", "flux1-dev", "-o", "w.yaml"];
+    let output = run(folder.path(), &args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.contains("ranges name 0 of 57 blocks"), "{message}");
+    assert!(
+        message.contains("no sequence of kernels repeats 19 times, as transformer_blocks does"),
+        "{message}"
+    );
+    assert!(!folder.path().join("w.yaml").exists());
+}
+
+#[test]
+fn a_slower_run_fails_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, vram) in [("fast", "20GiB"), ("slow", "7GiB")] {
+        let (plan, profile) = (format!("{name}.yaml"), format!("{name}.json"));
+        json(
+            folder.path(),
+            &[
+                "plan",
+                "flux1-dev",
+                "--device",
+                "rtx-4090",
+                "--vram",
+                vram,
+                "--passes",
+                "4",
+                "-o",
+                &plan,
+            ],
+        );
+        json(folder.path(), &["run", &plan, "-o", &profile]);
+    }
+    let report = |profiles: &[&str]| {
+        run(folder.path(), &[&["report"], profiles, &["--fail-if-slower"]].concat())
+    };
+    let slower = report(&["fast.json", "slow.json"]);
+    let message = String::from_utf8_lossy(&slower.stderr).into_owned();
+    assert_eq!(slower.status.code(), Some(7), "{message}");
+    assert!(message.contains("error: slower: Run 2, transformer: steady pass"), "{message}");
+    assert_eq!(report(&["slow.json", "fast.json"]).status.code(), Some(0));
+    assert_eq!(report(&["slow.json", "slow.json"]).status.code(), Some(0));
+    assert_eq!(report(&["slow.json"]).status.code(), Some(2));
+    let page = fs::read_to_string(folder.path().join("report/report.html")).expect("a page");
+    assert!(page.contains("no difference beyond noise and the tolerance of 1 %"));
+    assert!(page.contains("Median time per use of each block"));
+}
+
+#[test]
+fn the_page_of_sixty_blocks_and_thirty_passes_stays_small() {
+    let folder = tempfile::tempdir().expect("a folder");
+    json(
+        folder.path(),
+        &[
+            "plan",
+            "qwen-image",
+            "--device",
+            "rtx-4090",
+            "--vram",
+            "16GiB",
+            "--passes",
+            "30",
+            "-o",
+            "plan.yaml",
+        ],
+    );
+    json(folder.path(), &["run", "plan.yaml", "-o", "run.json.gz"]);
+    json(folder.path(), &["report", "run.json.gz", "-o", "report"]);
+    let size = fs::metadata(folder.path().join("report/report.html")).expect("a page").len();
+    assert!(size < 2_000_000, "{size}");
+}

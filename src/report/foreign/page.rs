@@ -15,7 +15,7 @@ use crate::units::{Fraction, Nanos};
 
 /// The rows of a timeline, and the classes of the style sheet that draw them.
 const LANES: [(&str, &str, &[Kind]); 6] = [
-    ("kernels", "compute", &[Kind::Compute]),
+    ("compute", "compute", &[Kind::Compute]),
     ("NCCL", "disk", &[Kind::Nccl]),
     ("HtoD", "h2d", &[Kind::Htod]),
     ("DtoH", "d2h", &[Kind::Dtoh]),
@@ -193,7 +193,10 @@ fn copies(figures: &Figures) -> String {
         };
         vec![
             Cell::text(group.direction.name()),
-            Cell::text(group.memory.name()),
+            Cell::text(match group.direction {
+                Kind::Htod | Kind::Dtoh => group.memory.name(),
+                _ => "",
+            }),
             Cell::text(group.size.name()),
             Cell::number(group.count.to_string(), group.count),
             Cell::number(thousandths(group.bytes.get(), 1_000_000), group.bytes.get()),
