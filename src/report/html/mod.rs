@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
 use super::lists::Lists;
+use super::runs;
 use super::slices::merged_note;
 use super::view::View;
 use crate::profile::ComponentSummary;
@@ -28,7 +29,7 @@ const SCRIPT: &str = include_str!("report.js");
 /// The page of the first run; the others are compared with it.
 pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     let Some(view) = views.first() else { return String::new() };
-    let data = json_in_script(&data::data(view));
+    let data = json_in_script(&data::data(view, runs::planned(views)));
     let nonce = format!("{:016x}", xxh3_64(data.as_bytes()));
     let header = &view.profile.header;
     let title = format!("{} on {}", header.model, header.device);
@@ -44,7 +45,7 @@ pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     out.push_str(PATTERNS);
     out.push_str(&top(view, extras, &title));
     out.push_str(&tiles(view));
-    out.push_str(&run_section(view));
+    out.push_str(&run_section(view, runs::planned(views)));
     out.push_str(&tables::ledger(view));
     out.push_str(&tables::stalls(view));
     out.push_str(&tables::passes(view));
@@ -133,9 +134,9 @@ fn tiles(view: &View<'_>) -> String {
     out
 }
 
-fn run_section(view: &View<'_>) -> String {
+fn run_section(view: &View<'_>, planned: Option<&View<'_>>) -> String {
     let (name, window) = view.steady_window();
-    let (lanes, merged) = timeline::lanes(view, &name, window);
+    let (lanes, merged) = timeline::lanes(view, planned, &name, window);
     let mut body = String::from(CONTROLS);
     let merged = merged_note(merged);
     body.push_str(&format!(
@@ -153,6 +154,15 @@ fn run_section(view: &View<'_>) -> String {
     body.push_str(&timeline::memory(view, &name, window));
     body.push_str("</div>\n");
     body.push_str("<output id=\"detail\" class=\"detail\" aria-live=\"polite\" hidden></output>\n");
+    if let Some(planned) = planned {
+        let text = format!(
+            "The thin bar below a lane is the same lane as it was planned: {}, {}, makespan {}.",
+            planned.summary.backend,
+            planned.summary.origin,
+            planned.summary.makespan.human()
+        );
+        body.push_str(&paragraph("note", &text));
+    }
     body.push_str(&legend(view));
     body.push_str(&lists(view));
     body.push_str(&paragraph("note", BEHIND));
