@@ -12,7 +12,7 @@ use crate::report::{self, Answer, Change, View};
 ///
 /// report.html is one file that needs no network; trace.json.gz opens in ui.perfetto.dev.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  vramplan report run.json.gz -o report\n  \
+#[command(after_help = "Example:\n  vramplan report run.json.gz -o report\n  \
                   vramplan report before.json.gz after.json.gz --fail-if-slower")]
 pub struct Args {
     /// Profiles (.json or .json.gz); the first is reported, the others are compared with it.

@@ -13,14 +13,14 @@ use crate::error::{Error, Problem, Result};
 use crate::profile::trace::{Keep, Trace, read_chrome, read_nsys};
 use crate::report::Foreign;
 
-/// Say what the copies in a trace of another profiler hid behind kernels, and what they did not.
+/// Say what the copies in a foreign trace hid behind kernels.
 ///
 /// Reads PyTorch profiler (Kineto) JSON, plain or gzip, and the SQLite export of Nsight Systems. A trace that is cut
 /// is answered as far as it goes, with exit code 3. With --workload or --device-out it becomes what a plan is made from:
 /// then `plan` says what this engine could have had on the same GPU.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  vramplan trace profile.json.gz\n  vramplan trace profile.sqlite -o analysis\n  \
+    after_help = "Example:\n  vramplan trace profile.json.gz\n  vramplan trace profile.sqlite -o analysis\n  \
                   vramplan trace profile.json.gz --workload flux1-dev -o measured.yaml --device-out gpu.yaml\n  \
                   nsys export --type sqlite profile.nsys-rep   makes the SQLite file"
 )]
