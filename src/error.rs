@@ -62,6 +62,9 @@ pub enum Error {
     /// A run failed or broke its own plan (exit code 6).
     #[error("run failed: {0}")]
     Run(String),
+    /// A run is slower than the one it is compared with, and that was asked for (exit code 7).
+    #[error("slower: {0}")]
+    Slower(String),
     /// A broken invariant of vramplan itself (exit code 1).
     #[error("internal error: {0}")]
     Internal(String),
@@ -78,6 +81,7 @@ pub enum Error {
 /// | 4 | infeasible budget |
 /// | 5 | backend unavailable |
 /// | 6 | run failed or broke its own plan |
+/// | 7 | slower than the run compared with, where `--fail-if-slower` asks |
 impl Error {
     /// A usage error without a hint.
     pub fn usage(message: impl Into<String>) -> Self {
@@ -97,6 +101,7 @@ impl Error {
             Self::Infeasible(_) => 4,
             Self::Backend { .. } => 5,
             Self::Run(_) => 6,
+            Self::Slower(_) => 7,
             Self::Write { .. } | Self::Internal(_) => 1,
         }
     }
@@ -227,6 +232,7 @@ mod tests {
             (Error::Infeasible(answer), 4),
             (Error::Backend { what: "the cuda backend", message: "no driver".into() }, 5),
             (Error::Run("stuck".into()), 6),
+            (Error::Slower("x".into()), 7),
             (Error::Write { file: "m".into(), source: io() }, 1),
             (Error::Internal("x".into()), 1),
         ];

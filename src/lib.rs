@@ -21,7 +21,7 @@
 //! | [`plan`] | all of these and a budget | [`plan::Plan`] | [`plan::Request`] |
 //! | [`program`] | a plan | operations with explicit waits, proved safe | [`program::lower`], [`program::check`] |
 //! | [`backend`] | a program | spans on lanes | [`backend::sim::Sim`] |
-//! | [`profile`] | spans | figures, stalls and their causes | [`profile::Profile`] |
+//! | [`profile`] | spans, foreign traces | figures, stalls and their causes | [`profile::Profile`], [`profile::trace`] |
 //! | [`report`] | profiles | pages, plots, traces | [`report::render`] |
 //! | [`cli`] | arguments | calls, answers, files | `vramplan --help` |
 //!

@@ -307,13 +307,6 @@ fn policies_are_compared_at_their_best_with_the_flags_that_set_them() {
 }
 
 #[test]
-fn what_a_later_version_does_says_so() {
-    let story = Story::new();
-    let message = story.fails(5, &["trace", "x.json"]);
-    assert!(message.contains("later version"), "{message}");
-}
-
-#[test]
 fn bad_files_are_refused_with_their_place() {
     let story = Story::new();
     let outcome = story.run(&[&["plan"], &FLUX[..], &["-o", "good.yaml"]].concat());

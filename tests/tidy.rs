@@ -93,6 +93,8 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("serde_yaml", &["yaml.rs"], "one module knows the YAML library"),
     ("cudarc", &["backend/cuda"], "one module knows the driver"),
     ("libloading", &["backend/cuda"], "one module knows the driver"),
+    ("rusqlite", &["cli/trace.rs", "profile/trace/nsys.rs"], "one reader knows the database"),
+    ("Connection::open", &["cli"], "files are opened by the command line only"),
     ("unsafe ", &["backend/cuda"], "everything else is safe Rust"),
     ("std::fs", &["cli"], "files are opened by the command line only"),
     ("File::open", &["cli"], "files are opened by the command line only"),

@@ -17,15 +17,16 @@ use crate::error::Result;
 mod check;
 mod compare;
 mod cuda;
+mod derive;
 mod grid;
 mod inputs;
-mod later;
 mod lists;
 mod plan;
 mod probe;
 mod run;
 mod study;
 mod sweep;
+mod trace;
 mod verdict;
 mod watch;
 mod weights;
@@ -53,7 +54,7 @@ enum Command {
     Compare(compare::Args),
     Sweep(sweep::Args),
     Grid(grid::Args),
-    Trace(later::TraceArgs),
+    Trace(trace::Args),
     Study(study::Args),
     Models(lists::ModelsArgs),
     Devices(lists::DevicesArgs),
@@ -92,7 +93,7 @@ fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
         Command::Compare(args) => compare::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
         Command::Grid(args) => grid::run(args, terminal),
-        Command::Trace(args) => later::trace(args),
+        Command::Trace(args) => trace::run(args, terminal),
         Command::Study(args) => study::run(args, terminal),
         Command::Models(args) => lists::models(args, terminal),
         Command::Devices(args) => lists::devices(args, terminal),

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use super::{Terminal, write_file};
 use crate::error::{Error, Result};
 use crate::profile::{self, Profile};
-use crate::report::{self, Answer, View};
+use crate::report::{self, Answer, Change, View};
 
 /// Turn recorded runs into an HTML page, plots, CSV and a trace.
 ///
 /// report.html is one file that needs no network; trace.json.gz opens in ui.perfetto.dev.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  vramplan report run.json.gz -o report")]
+#[command(after_help = "Example:\n  vramplan report run.json.gz -o report\n  \
+                  vramplan report before.json.gz after.json.gz --fail-if-slower")]
 pub struct Args {
     /// Profiles (.json or .json.gz); the first is reported, the others are compared with it.
     #[arg(required = true, value_name = "PROFILE")]
@@ -20,10 +21,18 @@ pub struct Args {
     /// Where the files go; made if missing.
     #[arg(short, long, value_name = "DIR", default_value = "report")]
     output: PathBuf,
+    /// Exit with 7 when a later run's steady pass is slower than the first one's, beyond noise and 1 %.
+    #[arg(long)]
+    fail_if_slower: bool,
 }
 
 /// Reads every profile before writing anything, so that a bad one leaves no half report.
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    if args.fail_if_slower && args.profiles.len() < 2 {
+        return Err(Error::usage(
+            "--fail-if-slower needs a second profile to compare with the first",
+        ));
+    }
     let profiles: Vec<Profile> =
         args.profiles.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let files = report::render(&profiles)?;
@@ -41,7 +50,12 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     text.push_str(
         "  and summary.json, summary.md, spans.csv, trace.json.gz, timeline and vram plots\n",
     );
-    terminal.answer(&answer, &text)
+    terminal.answer(&answer, &text)?;
+    let slower = answer.comparisons.iter().find(|one| one.change == Change::Slower);
+    match slower.filter(|_| args.fail_if_slower) {
+        Some(one) => Err(Error::Slower(one.sentence())),
+        None => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> Result<Profile> {
@@ -58,7 +72,7 @@ mod tests {
 
     fn report(folder: &Path, files: &[&str]) -> Result<()> {
         let profiles = files.iter().map(|file| folder.join(file)).collect();
-        let args = Args { profiles, output: folder.join("out") };
+        let args = Args { profiles, output: folder.join("out"), fail_if_slower: false };
         run(&args, &mut Terminal::new(Format::Json))
     }
 

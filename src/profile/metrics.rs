@@ -104,6 +104,9 @@ pub struct ComponentSummary {
     /// not count where others ran.
     #[serde(rename = "steady_pass_ns", serialize_with = "plain")]
     pub steady: Nanos,
+    /// The quartiles of the same passes as `steady`: half of them lie between.
+    #[serde(rename = "steady_quartiles_ns", serialize_with = "plain_pair")]
+    pub quartiles: (Nanos, Nanos),
     /// Passes that computed as much as the fullest one: all of them, unless the run was cut short.
     #[serde(rename = "whole_passes")]
     pub whole: u64,
@@ -160,6 +163,10 @@ pub struct LaneSummary {
 
 fn plain_list<S: Serializer>(times: &[Nanos], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(times.iter().map(|time| time.get()))
+}
+
+fn plain_pair<S: Serializer>(pair: &(Nanos, Nanos), serializer: S) -> Result<S::Ok, S::Error> {
+    plain_list(&[pair.0, pair.1], serializer)
 }
 
 /// A wait of compute before one of its spans: from the end of the compute before to the start of this one.
@@ -305,9 +312,15 @@ fn components(profile: &Profile) -> Vec<ComponentSummary> {
                 whole.extend((uses >= fullest).then_some(time));
                 clock = clock.max(end);
             }
-            let steady = steady(if whole.is_empty() { &passes } else { &whole });
-            let whole = whole.len() as u64;
-            ComponentSummary { name: component.name.clone(), passes, steady, whole, start }
+            let later = later(if whole.is_empty() { &passes } else { &whole });
+            ComponentSummary {
+                name: component.name.clone(),
+                steady: at_share(&later, 2),
+                quartiles: (at_share(&later, 4), upper_quartile(&later)),
+                whole: whole.len() as u64,
+                passes,
+                start,
+            }
         })
         .collect()
 }
@@ -325,11 +338,22 @@ fn fullest(
     if passes.len() == 1 { most.max(component.blocks.len() as u64) } else { most }
 }
 
-/// The lower median of the passes after the first.
-fn steady(passes: &[Nanos]) -> Nanos {
+/// The passes after the first, sorted; the first where there is no other.
+fn later(passes: &[Nanos]) -> Vec<Nanos> {
     let mut later = passes.get(1..).filter(|later| !later.is_empty()).unwrap_or(passes).to_vec();
     later.sort_unstable();
-    later.get(later.len().saturating_sub(1) / 2).copied().unwrap_or(Nanos::ZERO)
+    later
+}
+
+/// The value below which one of so many parts of the sorted values lies: 2 for the lower median.
+fn at_share(sorted: &[Nanos], parts: usize) -> Nanos {
+    sorted.get(sorted.len().saturating_sub(1) / parts).copied().unwrap_or(Nanos::ZERO)
+}
+
+/// As far from the end as the lower quartile is from the start.
+fn upper_quartile(sorted: &[Nanos]) -> Nanos {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(last - last / 4).copied().unwrap_or(Nanos::ZERO)
 }
 
 #[cfg(test)]

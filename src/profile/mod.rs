@@ -17,6 +17,7 @@ mod io;
 mod metrics;
 mod spec;
 mod stalls;
+pub mod trace;
 
 pub use csv::spans_csv;
 pub use intervals::Intervals;

@@ -9,10 +9,13 @@
 //!
 //! 1. *cold start*: the use belongs to the first pass, before which nothing could be copied ahead;
 //! 2. *window full*: the copy could only start once a compute had freed its bytes;
-//! 3. *copy longer than compute*: the copy itself takes longer than the use before it computes, so not even a
+//! 3. *slow copy*: one of its copies ran at less than three quarters of the rate of another copy of this run that is no
+//!    larger (larger copies are faster, if anything: latency weighs less);
+//! 4. *copy longer than compute*: the copy itself takes longer than the use before it computes, so not even a
 //!    copy that starts on time could hide under it;
-//! 4. *queued*: an earlier copy held the lane until this one started;
-//! 5. *unknown*.
+//! 5. *queued*: an earlier copy held the lane until this one started;
+//! 6. *issued late*: the lane and the window were free, and yet the copy started only then, or it waited for the host;
+//! 7. *unknown*.
 //!
 //! Every stall has one cause, so the sums over causes and over blocks are the total stall.
 
@@ -33,26 +36,39 @@ pub enum Cause {
     ColdStart,
     /// The copy waited for a compute to free its bytes in the window.
     WindowFull,
+    /// The copy ran far below the rate that this run shows.
+    SlowCopy,
     /// The copy takes longer than the compute it would hide under.
     LongCopy,
     /// An earlier copy held the lane.
     Queued,
+    /// The host issued the copy late.
+    IssuedLate,
     /// Nothing in the profile says why.
     Unknown,
 }
 
 impl Cause {
     /// Every cause, in the order in which they are tried.
-    pub const ALL: [Self; 5] =
-        [Self::ColdStart, Self::WindowFull, Self::LongCopy, Self::Queued, Self::Unknown];
+    pub const ALL: [Self; 7] = [
+        Self::ColdStart,
+        Self::WindowFull,
+        Self::SlowCopy,
+        Self::LongCopy,
+        Self::Queued,
+        Self::IssuedLate,
+        Self::Unknown,
+    ];
 
     /// For tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ColdStart => "cold start",
             Self::WindowFull => "window full",
+            Self::SlowCopy => "slow copy",
             Self::LongCopy => "copy longer than compute",
             Self::Queued => "queued behind a copy",
+            Self::IssuedLate => "issued late",
             Self::Unknown => "unknown",
         }
     }
@@ -62,8 +78,14 @@ impl Cause {
         match self {
             Self::ColdStart => "paid once per run; more passes make it matter less",
             Self::WindowFull => "give the window more bytes or slots",
+            Self::SlowCopy => {
+                "look for pageable memory, other traffic on the link or a far NUMA node"
+            }
             Self::LongCopy => "keep more of this block resident, or quantise it",
             Self::Queued => "spread residents so that streamed blocks do not follow each other",
+            Self::IssuedLate => {
+                "issue copies ahead of compute, without waiting on the host between them"
+            }
             Self::Unknown => "look at the trace around this use",
         }
     }
@@ -194,6 +216,8 @@ struct Copies<'a> {
     lane: Vec<&'a Span>,
     by_use: BTreeMap<Use, Vec<usize>>,
     computes: Vec<&'a Span>,
+    /// Sizes of copies with the best rate of any copy up to that size, both increasing.
+    best: Vec<(Bytes, Rate)>,
 }
 
 impl<'a> Copies<'a> {
@@ -209,7 +233,17 @@ impl<'a> Copies<'a> {
         for (index, span) in lane.iter().enumerate() {
             by_use.entry((span.component, span.block, span.pass)).or_default().push(index);
         }
-        Self { lane, by_use, computes: on(Lane::Compute) }
+        let best = best_by_size(&lane);
+        Self { lane, by_use, computes: on(Lane::Compute), best }
+    }
+
+    /// Whether a copy ran at less than three quarters of the rate of another one that is no larger.
+    fn is_slow(&self, index: usize) -> bool {
+        let copy = self.lane[index];
+        let up_to = self.best.partition_point(|(bytes, _)| *bytes <= copy.bytes);
+        let best = up_to.checked_sub(1).and_then(|at| self.best.get(at));
+        let own = rate(copy.bytes, copy.duration());
+        best.is_some_and(|(_, best)| own.get() < best.get() / 4 * 3)
     }
 
     fn of_use(&self, wanted: Use) -> &[usize] {
@@ -256,13 +290,21 @@ impl<'a> Copies<'a> {
         if freed {
             return Cause::WindowFull;
         }
+        if self.of_use(late_use).iter().any(|&piece| self.is_slow(piece)) {
+            return Cause::SlowCopy;
+        }
         let before = self.computes.partition_point(|span| span.start < gap.span.start);
         let hides_under = before.checked_sub(1).map(|index| self.computes[index].duration());
         if hides_under.is_some_and(|compute| time > compute) {
             return Cause::LongCopy;
         }
         let touches = |index: usize| self.lane[index - 1].end >= self.lane[first].start;
-        if first > 0 && touches(first) { Cause::Queued } else { Cause::Unknown }
+        if first > 0 && touches(first) {
+            return Cause::Queued;
+        }
+        // Nothing but the host can have kept a copy from a free lane and a free window.
+        let waited = self.lane[first].waited_for.map(|cause| cause.lane);
+        if matches!(waited, None | Some(Lane::Host)) { Cause::IssuedLate } else { Cause::Unknown }
     }
 
     /// Walks from a copy back over the pieces of the same use that ran just before it: the first of them, and
@@ -282,6 +324,20 @@ impl<'a> Copies<'a> {
             index = before;
         }
     }
+}
+
+/// The best rate of the copies up to each size; sizes that bring no better one are left out.
+fn best_by_size(copies: &[&Span]) -> Vec<(Bytes, Rate)> {
+    let mut sizes: Vec<(Bytes, Rate)> =
+        copies.iter().map(|copy| (copy.bytes, rate(copy.bytes, copy.duration()))).collect();
+    sizes.sort_unstable();
+    let mut best: Vec<(Bytes, Rate)> = Vec::new();
+    for (bytes, rate) in sizes {
+        if best.last().is_none_or(|last| rate > last.1) {
+            best.push((bytes, rate));
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -316,7 +372,7 @@ mod tests {
                     1,
                     1,
                     25,
-                    "copy longer than compute",
+                    "slow copy",
                 ),
             ]
         "#]]
@@ -345,6 +401,33 @@ mod tests {
         (other.start, other.end, other.block) = (start, held, 2);
         profile.spans.push(other);
         assert_eq!(stalls(&profile).last().expect("a stall").cause, Cause::Queued);
+    }
+
+    #[test]
+    fn a_copy_far_below_the_runs_own_rate_is_slow() {
+        let mut profile = fixture::small();
+        let late = profile.spans.iter_mut().find(|span| fixture::is_copy(span, 1, 1));
+        // Equal blocks, but this copy takes twice as long as the shortest.
+        late.expect("the late copy").bytes = Bytes::new(1);
+        assert_ne!(stalls(&profile).last().expect("a stall").cause, Cause::SlowCopy);
+        let mut profile = fixture::small();
+        let shortest = profile.spans.iter_mut().find(|span| fixture::is_copy(span, 0, 0));
+        let shortest = shortest.expect("the first copy");
+        shortest.end = shortest.start.saturating_add(Nanos::new(1_000_000));
+        assert_eq!(stalls(&profile).last().expect("a stall").cause, Cause::SlowCopy);
+    }
+
+    #[test]
+    fn a_short_copy_on_a_free_lane_was_issued_late() {
+        let mut profile = fixture::small();
+        let late = profile.spans.iter_mut().find(|span| fixture::is_copy(span, 1, 1));
+        let late = late.expect("the late copy");
+        late.start = late.end.saturating_sub(Nanos::new(10_000_000));
+        assert_eq!(stalls(&profile).last().expect("a stall").cause, Cause::IssuedLate);
+        let late = profile.spans.iter_mut().find(|span| fixture::is_copy(span, 1, 1));
+        let disk = WaitedFor { lane: Lane::Disk, component: 0, block: 1, piece: None, pass: 1 };
+        late.expect("the late copy").waited_for = Some(disk);
+        assert_eq!(stalls(&profile).last().expect("a stall").cause, Cause::Unknown);
     }
 
     #[test]

@@ -8,10 +8,14 @@
 //!                                             └▶ trace.json.gz               for Perfetto, HTA, TensorBoard
 //! ```
 //!
+//! A trace of another profiler becomes a [`Foreign`] answer: text, JSON, a page of its own.
+//!
 //! A report needs neither model nor GPU, and the same values always give the same bytes.
 
 mod axis;
+mod comparison;
 mod extras;
+mod foreign;
 mod frontier;
 mod html;
 mod lists;
@@ -25,11 +29,13 @@ mod trace;
 mod verdict;
 mod view;
 
+pub use comparison::{Change, Comparison, comparisons};
 pub use extras::{BoundPoint, Extras, PolicyRow, SweepRow};
+pub use foreign::{Foreign, ForeignAnswer};
 pub use slices::Window;
 pub use summary::Answer;
 pub use text::{screen, screens};
-pub use trace::trace;
+pub use trace::{trace, trace_with};
 pub use view::{Against, Busy, PassWindow, View};
 
 use crate::error::{Error, Result};
@@ -70,6 +76,7 @@ pub fn render_with(profiles: &[Profile], extras: &Extras) -> Result<Vec<Artifact
     for (index, view) in views.iter().enumerate() {
         let prefix = if index == 0 { String::new() } else { format!("run{}-", index + 1) };
         let name = |name: &str| format!("{prefix}{name}");
+        let planned = runs::planned(&views).filter(|_| index == 0).map(|view| view.profile);
         let (svg, png) = plot::timeline(view)?;
         files.push(Artifact::new(name("timeline.svg"), svg));
         files.push(Artifact::new(name("timeline.png"), png));
@@ -77,7 +84,7 @@ pub fn render_with(profiles: &[Profile], extras: &Extras) -> Result<Vec<Artifact
         files.push(Artifact::new(name("vram.svg"), svg));
         files.push(Artifact::new(name("vram.png"), png));
         files.push(Artifact::new(name("spans.csv"), profile::spans_csv(view.profile)?));
-        files.push(Artifact::new(name("trace.json.gz"), trace::trace_gz(view.profile)?));
+        files.push(Artifact::new(name("trace.json.gz"), trace::trace_gz(view.profile, planned)?));
     }
     if let Some((svg, png)) = plot::sweep(&views[0], extras)? {
         files.push(Artifact::new("sweep.svg", svg));

@@ -1,6 +1,7 @@
 //! Turns two runs into what they have in common: where they differ, a percentage between them says little by itself.
 
 use super::view::{Against, View, signed_percent};
+use crate::figures::Origin;
 use crate::profile::Profile;
 
 /// In what the conditions of a run differ from those of the main one, most important first.
@@ -23,6 +24,16 @@ pub(super) fn differences(main: &Profile, other: &Profile) -> Vec<&'static str> 
         ("completeness", a.complete != b.complete),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// The run that shows what the first one was planned to be: the first simulation of the same plan among the others.
+pub(super) fn planned<'a, 'b>(views: &'b [View<'a>]) -> Option<&'b View<'a>> {
+    let (main, others) = views.split_first()?;
+    let digest = &main.profile.header.plan_digest;
+    others.iter().find(|other| {
+        let header = &other.profile.header;
+        header.origin == Origin::Simulated && header.plan_digest == *digest
+    })
 }
 
 /// The makespan of a run against the main one's, never bare where their conditions differ.

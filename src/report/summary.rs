@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::View;
+use super::comparison::{Comparison, comparisons};
 use crate::error::{Error, Result};
 use crate::profile::{Cause, Summary, by_cause};
 use crate::units::{Nanos, plain};
@@ -19,6 +20,8 @@ pub struct Answer<'a> {
     pub stalls_by_block: Vec<BlockRow>,
     /// The figures of the other runs.
     pub other_runs: Vec<&'a Summary>,
+    /// The other runs against this one.
+    pub comparisons: Vec<Comparison>,
 }
 
 /// The stalls of one cause.
@@ -69,6 +72,7 @@ impl<'a> Answer<'a> {
                 .collect(),
             stalls_by_block: blocks.collect(),
             other_runs: others.iter().map(|view| &view.summary).collect(),
+            comparisons: comparisons(views),
         })
     }
 }

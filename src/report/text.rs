@@ -1,5 +1,6 @@
 //! Turns a run into one screen of text, at most 80 columns: verdict, ledger, top stalls.
 
+use super::comparison::comparisons;
 use super::view::ms;
 use super::{View, runs};
 use crate::units::Nanos;
@@ -16,6 +17,9 @@ pub fn screens(views: &[View<'_>]) -> String {
     for (index, other) in others.iter().enumerate() {
         out.push_str(if index == 0 { "\n" } else { "" });
         out.push_str(&wrap(&runs::sentence(index + 2, main, other), ""));
+    }
+    for comparison in comparisons(views) {
+        out.push_str(&wrap(&comparison.sentence(), ""));
     }
     out
 }
@@ -82,7 +86,7 @@ pub(super) fn shortened(name: &str, most: usize) -> String {
 }
 
 /// Breaks at spaces; a word longer than the line is cut.
-fn wrap(text: &str, indent: &str) -> String {
+pub(super) fn wrap(text: &str, indent: &str) -> String {
     let mut out = String::new();
     let mut line = String::from(indent);
     for word in text.split_whitespace() {

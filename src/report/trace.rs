@@ -9,6 +9,7 @@
 //! | stall | process 0, thread 4, category `stall`, without a stream |
 //! | compute, copy | X of category `kernel`, `gpu_memcpy`, named `Memcpy HtoD (Pinned -> Device)` with bytes and rate |
 //! | VRAM sample, budget | counters `vram` and `vram_budget` in MiB |
+//! | lane of the planned run | process 2, category `plan`, without a stream: never counted as GPU work |
 //! | pass | X of category `user_annotation` in process 1, thread 3 (not `ProfilerStep`, whose last one HTA drops) |
 //!
 //! Times are microseconds with three decimals, exact to the nanosecond. One event per line; rows of one thread
@@ -22,18 +23,24 @@ use crate::lane::Lane;
 use crate::profile::{Profile, Span, io_gzip};
 use crate::units::{Bytes, Nanos};
 
+const PLANNED: u32 = 2;
 const GPU: u32 = 0;
 const HOST: u32 = 1;
 const STALLS: u32 = 4;
 const PASSES: u32 = 3;
 
 /// The trace, compressed.
-pub(super) fn trace_gz(profile: &Profile) -> Result<Vec<u8>> {
-    io_gzip(trace(profile).as_bytes())
+pub(super) fn trace_gz(profile: &Profile, planned: Option<&Profile>) -> Result<Vec<u8>> {
+    io_gzip(trace_with(profile, planned).as_bytes())
 }
 
 /// The trace as JSON text.
 pub fn trace(profile: &Profile) -> String {
+    trace_with(profile, None)
+}
+
+/// [`trace`], with the lanes of a simulation of the same plan in a process of their own.
+pub fn trace_with(profile: &Profile, planned: Option<&Profile>) -> String {
     let header = &profile.header;
     let view = View::of(profile);
     let properties = json!({"id": 0, "name": header.device, "totalGlobalMem": header.budget.get()});
@@ -53,6 +60,7 @@ pub fn trace(profile: &Profile) -> String {
     events.extend(stall_events(&view));
     events.extend(pass_events(&view));
     events.extend(counters(&view));
+    events.extend(planned.map(planned_events).unwrap_or_default());
     out.push_str(&events.join(",\n"));
     out.push_str("\n]}\n");
     out
@@ -149,6 +157,33 @@ fn span_event(profile: &Profile, span: &Span, correlation: u64) -> String {
     };
     let safe = if span.lane == Lane::Compute { kernel_name(name) } else { name.to_owned() };
     Complete { at, category, name: &safe, time: (span.start, span.end), args }.line()
+}
+
+/// The lanes of the GPU as they were planned. Tools count what has a stream or a category of GPU work; these have
+/// neither.
+fn planned_events(planned: &Profile) -> Vec<String> {
+    let meta = |kind: &str, tid: u32, args: Value| {
+        json!({"ph": "M", "name": kind, "pid": PLANNED, "tid": tid, "ts": 0, "args": args})
+            .to_string()
+    };
+    let name = format!("GPU 0 planned ({})", planned.header.origin);
+    let mut out = vec![
+        meta("process_name", 0, json!({"name": name})),
+        meta("process_sort_index", 0, json!({"sort_index": 2})),
+    ];
+    let lanes = [Lane::Compute, Lane::H2d, Lane::D2h];
+    for lane in lanes {
+        let (_, tid) = place(lane);
+        out.push(meta("thread_name", tid, json!({"name": format!("{} planned", lane.name())})));
+    }
+    for span in planned.spans.iter().filter(|span| lanes.contains(&span.lane)) {
+        let (_, tid) = place(span.lane);
+        let name = format!("planned {}", planned.block_id(span.component, span.block));
+        let args = json!({"pass": span.pass, "planned bytes": span.bytes.get()});
+        let (at, time) = ((PLANNED, tid), (span.start, span.end));
+        out.push(Complete { at, category: "plan", name: &name, time, args }.line());
+    }
+    out
 }
 
 /// Tools tell kernels from copies and synchronisation by their names; no block may look like one of those.
@@ -262,6 +297,19 @@ mod tests {
             let is_gpu = ["kernel", "gpu_memcpy"].contains(&event["cat"].as_str().unwrap_or(""));
             assert_eq!(event["args"]["stream"].is_u64(), is_gpu, "{event}");
         }
+    }
+
+    #[test]
+    fn planned_lanes_are_drawn_but_are_no_gpu_work() {
+        use crate::profile::trace::{Keep, figures, read_chrome};
+        let (small, large) = (fixture::small(), fixture::large());
+        let text = trace_with(&small, Some(&large));
+        let planned = text.lines().filter(|line| line.contains("\"cat\": \"plan\"")).count();
+        assert_eq!(planned, large.spans.len());
+        let read = |text: &str| {
+            read_chrome("x.json", text.as_bytes(), Keep::default()).map(|trace| figures(&trace))
+        };
+        assert_eq!(read(&text).expect("figures"), read(&trace(&small)).expect("figures"));
     }
 
     #[test]

@@ -254,7 +254,7 @@ mod tests {
             A steady pass of transformer takes 150.0 ms (simulated); 1.4 % over the 148.0 ms that no schedule of whole-block uses beats (estimated), as its plan predicted.
             76.7 % of H2D copy time is hidden under compute, 85.00 ms are exposed; compute stalls for 15.9 % of the makespan: 60.00 ms in the cold start, 25.00 ms later.
             Peak VRAM is 3.7 GiB (slab + reserve) of a budget of 4.2 GiB: 476.8 MiB headroom.
-            Neither lane binds: compute is busy 92.3 % of a steady pass, H2D 47.7 %. Most of the stall is “copy longer than compute”: keep more of this block resident, or quantise it.
+            Neither lane binds: compute is busy 92.3 % of a steady pass, H2D 47.7 %. Most of the stall is “slow copy”: look for pageable memory, other traffic on the link or a far NUMA node.
         "#]].assert_eq(&verdict(&fixture::small()));
     }
 

@@ -1,8 +1,10 @@
 //! Turns several runs and several policies into tables and a chart that stand side by side.
 
 use super::markup::{Cell, Column, Kind, escape, paragraph, section, table};
+use super::medians::block_medians;
 use crate::figures::Origin;
 use crate::report::axis::time_ticks;
+use crate::report::comparison::comparisons;
 use crate::report::runs::makespans;
 use crate::report::slices::Window;
 use crate::report::text::shortened;
@@ -41,11 +43,64 @@ pub(super) fn runs(views: &[View<'_>]) -> String {
         Column("hidden, % of H2D busy", Kind::Number),
         Column("stall ms", Kind::Number),
     ];
-    section(
-        "runs",
-        "Runs compared",
-        &table("Every run given, the first one reported above", true, &columns, &rows),
-    )
+    let mut body = table("Every run given, the first one reported above", true, &columns, &rows);
+    for comparison in comparisons(views) {
+        body.push_str(&paragraph("note", &comparison.sentence()));
+    }
+    body.push_str(&blocks(views));
+    section("runs", "Runs compared", &body)
+}
+
+/// Blocks compared at most.
+const MOST_BLOCKS: usize = 300;
+
+/// The second run's blocks against the first's, where both have the same blocks: what was predicted against what was
+/// measured, where the second is a simulation of the same plan.
+fn blocks(views: &[View<'_>]) -> String {
+    let [main, other, ..] = views else { return String::new() };
+    let ids = |view: &View<'_>| {
+        let components = view.profile.header.components.iter();
+        components.map(|one| (one.name.clone(), one.blocks.clone())).collect::<Vec<_>>()
+    };
+    if ids(main) != ids(other) {
+        return String::new();
+    }
+    let (a, b) = (block_medians(main.profile), block_medians(other.profile));
+    let cells = |time: Option<Nanos>| match time {
+        Some(time) => Cell::number(ms(time), time.get()),
+        None => Cell::text("none"),
+    };
+    let against = |a: Option<Nanos>, b: Option<Nanos>| match (a, b) {
+        (Some(a), Some(b)) => Cell::number(signed_percent(b, a), b.get().abs_diff(a.get())),
+        _ => Cell::text("n/a"),
+    };
+    let row = |(&(component, block), times): (&(u32, u32), &[Option<Nanos>; 2])| {
+        let theirs = b.get(&(component, block)).copied().unwrap_or_default();
+        vec![
+            Cell::text(main.block_name(component, block)),
+            cells(times[0]),
+            cells(theirs[0]),
+            against(times[0], theirs[0]),
+            cells(times[1]),
+            cells(theirs[1]),
+            against(times[1], theirs[1]),
+        ]
+    };
+    let rows: Vec<_> = a.iter().take(MOST_BLOCKS).map(row).collect();
+    let columns = [
+        Column("block", Kind::Head),
+        Column("compute ms, run 1", Kind::Number),
+        Column("run 2", Kind::Number),
+        Column("difference", Kind::Number),
+        Column("copies ms, run 1", Kind::Number),
+        Column("run 2", Kind::Number),
+        Column("difference", Kind::Number),
+    ];
+    let caption = format!(
+        "Median time per use of each block: run 1 ({}) against run 2 ({}); copies without the first pass",
+        main.summary.origin, other.summary.origin
+    );
+    table(&caption, true, &columns, &rows)
 }
 
 fn steady(view: &View<'_>) -> Nanos {

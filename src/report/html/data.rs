@@ -3,6 +3,7 @@
 //! ```text
 //! {"lanes": ["compute", …], "components": [{"name", "blocks", "labels": [[label, index, shade], …]}],
 //!  "spans": [[lane, start, duration, component, block, pass, bytes, count, wait lane or -1, busy], …],
+//!  "planned": [[lane, start, duration], …],
 //!  "stalls": [[start, duration, component, block, pass, cause, count, busy], …], "causes": [name, …],
 //!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
 //!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged", "origin"}
@@ -27,7 +28,7 @@ const MOST: usize = 16_000;
 const MOST_PASSES: usize = 2_000;
 
 /// The data as one line of JSON.
-pub(super) fn data(view: &View<'_>) -> String {
+pub(super) fn data(view: &View<'_>, planned: Option<&View<'_>>) -> String {
     let header = &view.profile.header;
     let (spans, column) = bounded(view);
     let steps = vram(view, column);
@@ -48,6 +49,7 @@ pub(super) fn data(view: &View<'_>) -> String {
             .map(|one| json!({"name": one.name, "blocks": one.blocks, "labels": labels(one)}))
             .collect::<Vec<_>>(),
         "spans": rows.collect::<Vec<_>>(),
+        "planned": planned.map(|planned| planned_rows(view, planned)).unwrap_or_default(),
         "stalls": stalls(view, column),
         "causes": Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>(),
         "vram": steps,
@@ -76,6 +78,21 @@ fn bounded(view: &View<'_>) -> (Vec<(Lane, Vec<Slice>)>, Nanos) {
         // The first width that can help is that of MOST columns over the whole run.
         column = column.saturating_mul(2).max(view.whole.column(MOST as u64));
     }
+}
+
+/// The planned run's slices on the lanes that this one has.
+fn planned_rows(view: &View<'_>, planned: &View<'_>) -> Vec<[u64; 3]> {
+    let (lanes, _) = bounded(planned);
+    let number = |lane: Lane| view.summary.lanes.iter().position(|one| one.lane == lane);
+    let mut rows = Vec::new();
+    for (lane, slices) in lanes {
+        let Some(number) = number(lane) else { continue };
+        for slice in slices {
+            let length = slice.end.saturating_sub(slice.start).get();
+            rows.push([number as u64, slice.start.get(), length]);
+        }
+    }
+    rows
 }
 
 /// What is written on the marks of each block, and their shade.
@@ -150,7 +167,7 @@ mod tests {
             }));
         }
         let view = View::of(&profile);
-        let value: serde_json::Value = serde_json::from_str(&data(&view)).expect("json");
+        let value: serde_json::Value = serde_json::from_str(&data(&view, None)).expect("json");
         let rows = value["spans"].as_array().expect("spans");
         assert!(rows.len() <= MOST);
         let counted: u64 = rows.iter().map(|row| row[7].as_u64().expect("a count")).sum();

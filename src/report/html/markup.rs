@@ -1,7 +1,7 @@
 //! Turns text and rows into escaped HTML; the only place where names from a profile enter markup.
 
 /// Text as HTML or SVG content or as the value of a double-quoted attribute.
-pub(super) fn escape(text: &str) -> String {
+pub(in crate::report) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -25,7 +25,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// JSON as the content of a script element: nothing in it can end the element or open a comment.
-pub(super) fn json_in_script(json: &str) -> String {
+pub(in crate::report) fn json_in_script(json: &str) -> String {
     json.replace('<', "\\u003c")
         .replace('>', "\\u003e")
         .replace('&', "\\u0026")
@@ -34,11 +34,11 @@ pub(super) fn json_in_script(json: &str) -> String {
 }
 
 /// A column: its heading, and whether its cells are numbers.
-pub(super) struct Column(pub &'static str, pub Kind);
+pub(in crate::report) struct Column(pub &'static str, pub Kind);
 
 /// How a column is set and sorted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::report) enum Kind {
     /// Names the row.
     Head,
     /// Left, sorted as text.
@@ -48,19 +48,19 @@ pub(super) enum Kind {
 }
 
 /// A cell: the text shown, and the number it is sorted by where that is not the text itself.
-pub(super) struct Cell {
+pub(in crate::report) struct Cell {
     text: String,
     key: Option<u64>,
 }
 
 impl Cell {
     /// Text only.
-    pub(super) fn text(text: impl Into<String>) -> Self {
+    pub(in crate::report) fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), key: None }
     }
 
     /// Text that stands for a number.
-    pub(super) fn number(text: impl Into<String>, key: u64) -> Self {
+    pub(in crate::report) fn number(text: impl Into<String>, key: u64) -> Self {
         Self { text: text.into(), key: Some(key) }
     }
 }
@@ -69,7 +69,7 @@ impl Cell {
 const TALL: usize = 16;
 
 /// A table with caption and scoped headings; `sortable` ones are sorted by a click on a heading.
-pub(super) fn table(
+pub(in crate::report) fn table(
     caption: &str,
     sortable: bool,
     columns: &[Column],
@@ -79,7 +79,7 @@ pub(super) fn table(
 }
 
 /// [`table`], with a last row for what is left out; it stays last however the others are sorted.
-pub(super) fn table_with_rest(
+pub(in crate::report) fn table_with_rest(
     caption: &str,
     sortable: bool,
     columns: &[Column],
@@ -87,14 +87,11 @@ pub(super) fn table_with_rest(
     rest: Option<&[Cell]>,
 ) -> String {
     let class = if sortable { " class=\"sortable\"" } else { "" };
-    let tall = match rows.len() {
-        TALL.. => {
-            format!(" tall\" tabindex=\"0\" role=\"region\" aria-label=\"{}", escape(caption))
-        }
-        _ => String::new(),
-    };
+    // On a narrow page any table may have to be scrolled, which a keyboard can do only where it can go.
+    let tall = if rows.len() < TALL { "" } else { " tall" };
+    let label = escape(caption);
     let mut out = format!(
-        "<div class=\"scroll{tall}\"><table{class}><caption><span>{}</span></caption>\n<thead><tr>",
+        "<div class=\"scroll{tall}\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\"><table{class}><caption><span>{}</span></caption>\n<thead><tr>",
         escape(caption)
     );
     for Column(heading, kind) in columns {
@@ -128,7 +125,7 @@ fn table_row(columns: &[Column], row: &[Cell]) -> String {
 }
 
 /// A section with a heading that can be linked to.
-pub(super) fn section(id: &str, heading: &str, body: &str) -> String {
+pub(in crate::report) fn section(id: &str, heading: &str, body: &str) -> String {
     format!(
         "<section id=\"{id}\" aria-labelledby=\"{id}-h\"><h2 id=\"{id}-h\">{}</h2>\n{body}</section>\n",
         escape(heading)
@@ -136,7 +133,7 @@ pub(super) fn section(id: &str, heading: &str, body: &str) -> String {
 }
 
 /// A paragraph.
-pub(super) fn paragraph(class: &str, text: &str) -> String {
+pub(in crate::report) fn paragraph(class: &str, text: &str) -> String {
     format!("<p class=\"{class}\">{}</p>\n", escape(text))
 }
 

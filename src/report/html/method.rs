@@ -47,14 +47,18 @@ const FORMULAS: &str = "<ul>
     per block and cause are of the total stall.</li>
 <li>cold start = stalls in the first pass of each component; steady = all later ones.</li>
 <li>pass time = last compute end of a pass − last compute end of the one before; the steady pass is the lower \
-    median of the passes after the first.</li>
+    median of the passes after the first, its spread their quartiles.</li>
+<li>runs differ = their steady passes are further apart than half the interquartile ranges of both together, and than \
+    1 % of the first run's.</li>
 <li>bound = the largest pass time known that no schedule of whole-block uses beats: one that holds all of a block \
     while it computes and keeps everything outside the block lists resident. Estimated by the plan.</li>
 <li>error = time ÷ predicted time − 1.</li>
 <li>peak VRAM = reserve + slab: one allocation, made before the first pass; headroom = budget − peak. The \
     reserve is given, not observed.</li>
-<li>cause of a stall = the first that holds: first pass; the copy waited for a compute to free its bytes; the copy \
-    takes longer than the use before it computes; an earlier copy held the lane; unknown.</li>
+<li>cause of a stall = the first that holds: first pass; the copy waited for a compute to free its bytes; it \
+    ran at less than three quarters of the rate of a copy of this run that is no larger; it takes longer than the use \
+    before it computes; an earlier copy held the lane; lane and window were free or it waited for the host, so it was \
+    issued late; unknown.</li>
 <li>ms = 10⁻³ s; GB/s = 10⁹ bytes per second; MiB, GiB = 2²⁰, 2³⁰ bytes.</li>
 </ul>
 ";

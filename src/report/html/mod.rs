@@ -6,7 +6,8 @@
 
 mod compare;
 mod data;
-mod markup;
+pub(super) mod markup;
+mod medians;
 mod method;
 mod sweep;
 mod tables;
@@ -17,17 +18,18 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
 use super::lists::Lists;
+use super::runs;
 use super::slices::merged_note;
 use super::view::View;
 use crate::profile::ComponentSummary;
 
-const STYLE: &str = include_str!("report.css");
+pub(super) const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
 /// The page of the first run; the others are compared with it.
 pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     let Some(view) = views.first() else { return String::new() };
-    let data = json_in_script(&data::data(view));
+    let data = json_in_script(&data::data(view, runs::planned(views)));
     let nonce = format!("{:016x}", xxh3_64(data.as_bytes()));
     let header = &view.profile.header;
     let title = format!("{} on {}", header.model, header.device);
@@ -42,9 +44,8 @@ pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     );
     out.push_str(PATTERNS);
     out.push_str(&top(view, extras, &title));
-    out.push_str("<main>\n");
     out.push_str(&tiles(view));
-    out.push_str(&run_section(view));
+    out.push_str(&run_section(view, runs::planned(views)));
     out.push_str(&tables::ledger(view));
     out.push_str(&tables::stalls(view));
     out.push_str(&tables::passes(view));
@@ -67,7 +68,7 @@ fn top(view: &View<'_>, extras: &Extras, title: &str) -> String {
     let mut out = format!(
         "<header><div><h1>{}</h1><p class=\"sub\">budget {} \u{b7} backend {} \u{b7} times <b class=\"origin\">{}</b> \
          \u{b7} plan {}</p></div><button id=\"theme\" type=\"button\" hidden>Dark / light</button></header>\n\
-         <div class=\"verdict\" role=\"note\" aria-label=\"Verdict\">\n",
+         <main>\n<div class=\"verdict\" role=\"note\" aria-label=\"Verdict\">\n",
         escape(title),
         header.budget.human(),
         escape(&header.backend),
@@ -99,7 +100,12 @@ fn tiles(view: &View<'_>) -> String {
             (1, Some(first)) => ("first pass", first.human()),
             _ => ("steady pass", component.steady.human()),
         };
-        (format!("{what}{of}"), time, origin.clone())
+        let (low, high) = component.quartiles;
+        let spread = match what == "steady pass" && component.whole > 4 && low < high {
+            true => format!("{origin}, half of them {} to {}", low.human(), high.human()),
+            false => origin.clone(),
+        };
+        (format!("{what}{of}"), time, spread)
     };
     let mut tiles: Vec<_> = summary.components.iter().take(MOST_TILES).map(pass).collect();
     let rest = [
@@ -128,9 +134,9 @@ fn tiles(view: &View<'_>) -> String {
     out
 }
 
-fn run_section(view: &View<'_>) -> String {
+fn run_section(view: &View<'_>, planned: Option<&View<'_>>) -> String {
     let (name, window) = view.steady_window();
-    let (lanes, merged) = timeline::lanes(view, &name, window);
+    let (lanes, merged) = timeline::lanes(view, planned, &name, window);
     let mut body = String::from(CONTROLS);
     let merged = merged_note(merged);
     body.push_str(&format!(
@@ -148,6 +154,15 @@ fn run_section(view: &View<'_>) -> String {
     body.push_str(&timeline::memory(view, &name, window));
     body.push_str("</div>\n");
     body.push_str("<output id=\"detail\" class=\"detail\" aria-live=\"polite\" hidden></output>\n");
+    if let Some(planned) = planned {
+        let text = format!(
+            "The thin bar below a lane is the same lane as it was planned: {}, {}, makespan {}.",
+            planned.summary.backend,
+            planned.summary.origin,
+            planned.summary.makespan.human()
+        );
+        body.push_str(&paragraph("note", &text));
+    }
     body.push_str(&legend(view));
     body.push_str(&lists(view));
     body.push_str(&paragraph("note", BEHIND));
@@ -235,7 +250,7 @@ const CONTROLS: &str = "<div class=\"controls\" id=\"controls\" hidden>\n\
     N and P step through spans</span>\n</div>\n";
 
 /// Hatches, so that no meaning rests on colour alone.
-const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\
+pub(super) const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\
     <pattern id=\"p-h2d\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
     <rect width=\"6\" height=\"6\" class=\"f-h2d\"/><rect width=\"1.4\" height=\"6\" class=\"f-ink\"/></pattern>\
     <pattern id=\"p-h2d-1\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\

@@ -172,6 +172,18 @@
     return lane === STALLS ? 0 : merged;
   }
 
+  // Below each lane, the same lane of the planned run; what falls into a pixel already drawn is left away.
+  function drawPlanned(plot, wide) {
+    const x = scale(wide), drawn = [];
+    for (const [lane, start, length] of d.planned) {
+      if (start >= shown.end || start + length <= shown.start) continue;
+      const left = x(start), right = x(start + length);
+      if (right < (drawn[lane] || 0) + 0.5) continue;
+      drawn[lane] = right;
+      node(plot, "rect", { class: "planned", x: left.toFixed(1), y: lane * PITCH + ROW + 1, width: Math.max(0.5, right - left).toFixed(1), height: 5 });
+    }
+  }
+
   function drawGantt() {
     const rows = d.lanes.length + 1;
     const [plot, wide] = prepare(gantt, rows * PITCH + 26);
@@ -179,6 +191,7 @@
     let merged = 0;
     [...d.lanes, "stalls"].forEach((name, row) =>
       node(plot, "text", { class: "lane", x: GUTTER - 8, y: row * PITCH + ROW / 2 + 5, "text-anchor": "end" }, name));
+    drawPlanned(plot, wide);
     perLane.forEach((_, lane) => { merged += drawLane(plot, lane, wide); });
     axis(plot, rows * PITCH, wide);
     const pass = d.passes.find(([, start, end]) => start === shown.start && end === shown.end);

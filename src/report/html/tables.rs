@@ -260,6 +260,7 @@ mod tests {
             steady: Nanos::new(9),
             whole: 5,
             start: Nanos::ZERO,
+            quartiles: (Nanos::ZERO, Nanos::ZERO),
         };
         let runs: Vec<_> = runs_of_equal(&component).iter().map(|run| (run.0, run.1)).collect();
         assert_eq!(runs, [(0, 0), (1, 2), (3, 4)]);

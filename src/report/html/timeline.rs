@@ -9,6 +9,7 @@
 //! ```
 
 use super::markup::escape;
+use crate::lane::Lane;
 use crate::report::axis::{bytes_ticks, time_ticks};
 use crate::report::lists::Lists;
 use crate::report::slices::{Window, envelope, merged_away, slices, stall_slices};
@@ -21,10 +22,17 @@ const GUTTER: u32 = 76;
 const PLOT: u32 = WIDTH - GUTTER - 12;
 const ROW: u32 = 34;
 const PITCH: u32 = 42;
+/// Height of the bar that shows the planned lane.
+const PLANNED: u32 = 5;
 const MEMORY: u32 = 150;
 
 /// The lanes within a window, and how many spans have no mark of their own.
-pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64) {
+pub(super) fn lanes(
+    view: &View<'_>,
+    planned: Option<&View<'_>>,
+    name: &str,
+    window: Window,
+) -> (String, u64) {
     let rows = rows(view);
     let height = rows * PITCH + 26;
     let mut out = format!(
@@ -39,6 +47,9 @@ pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64
     for (row, lane) in (0u32..).zip(&view.summary.lanes) {
         let y = row * PITCH;
         out.push_str(&row_name(y, lane.lane.name()));
+        if let Some(planned) = planned {
+            out.push_str(&planned_bar(planned, lane.lane, window, y));
+        }
         let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
         for slice in &on_lane {
@@ -76,6 +87,20 @@ pub(super) fn lanes(view: &View<'_>, name: &str, window: Window) -> (String, u64
     out.push_str(&time_axis(window, rows * PITCH));
     out.push_str("</g></svg>\n");
     (out, merged)
+}
+
+/// The same lane of the planned run, as a thin bar below the row.
+fn planned_bar(planned: &View<'_>, lane: Lane, window: Window, y: u32) -> String {
+    let mut out = String::new();
+    for slice in slices(planned.profile, lane, window, window.column(u64::from(PLOT))) {
+        let x = GUTTER + window.place(slice.start, PLOT);
+        let width = (GUTTER + window.place_end(slice.end, PLOT)).saturating_sub(x).max(1);
+        out.push_str(&format!(
+            "<rect class=\"planned\" x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"{PLANNED}\"/>",
+            y + ROW + 1
+        ));
+    }
+    out
 }
 
 /// One row per lane that ran, and one for stalls.
