@@ -508,3 +508,79 @@ fn every_command_explains_itself_with_an_example() {
         assert!(help.contains("Example:\n  vramplan"), "{command} has no example");
     }
 }
+
+const GRID: [&str; 10] = [
+    "grid",
+    "flux1-dev",
+    "flux2-klein-4b",
+    "llama-3-8b",
+    "qwen-image",
+    "wan2.2-t2v-a14b",
+    "z-image",
+    "--device",
+    "rtx-4090,rtx-3060,h100",
+    "--weights=25%,50%,75%,90%",
+];
+
+#[test]
+#[ignore = "72 points, half a minute: cargo test --release --test cli -- --ignored"]
+fn the_grid_in_reports_is_what_its_command_makes() {
+    let story = Story::new();
+    let answer = story.json(&[&GRID[..], &["-o", "grid"]].concat());
+    // What the planner is asked to reach on this grid.
+    assert!(
+        answer["gap"]["block"]["most"].as_f64().is_some_and(|gap| gap <= 0.05),
+        "{}",
+        answer["gap"]
+    );
+    assert!(
+        answer["gap"]["block"]["mean"].as_f64().is_some_and(|gap| gap <= 0.005),
+        "{}",
+        answer["gap"]
+    );
+    let readme = fs::read_to_string(repository("README.md")).expect("the README");
+    let made = fs::read_to_string(story.path("grid/grid.md")).expect("the grid");
+    for line in made.lines().filter(|line| line.starts_with("- our") || line.starts_with("- best"))
+    {
+        assert!(readme.contains(line), "README does not say {line:?}");
+    }
+    for name in ["grid.md", "grid.csv"] {
+        let made = fs::read(story.path("grid").join(name)).expect("made");
+        let kept = repository("reports/grid").join(name);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&kept, &made).expect("written");
+        }
+        assert!(fs::read(&kept).expect("kept") == made, "reports/grid/{name} is stale");
+    }
+}
+
+#[test]
+fn a_grid_has_every_policy_at_every_point() {
+    let story = Story::new();
+    let args = [
+        "grid",
+        "flux2-klein-4b",
+        "--device",
+        "h100",
+        "--weights",
+        "50%,100%",
+        "--policies",
+        "sync",
+    ];
+    let answer = story.json(&[&args[..], &["-o", "grid"]].concat());
+    let points = answer["points"].as_array().expect("points");
+    assert_eq!(points.len(), 2);
+    let names = |n: usize| -> Vec<&str> {
+        let policies = points[n]["policies"].as_array().expect("policies");
+        policies.iter().filter_map(|policy| policy["policy"].as_str()).collect()
+    };
+    assert_eq!(names(0), ["hybrid", "hybrid-phase", "hybrid-leaf", "sync"]);
+    let gap = |n: usize| points[n]["policies"][0]["gap"].as_f64().expect("a gap");
+    assert!(gap(0) < 0.02 && gap(1) == 0.0, "{} {}", gap(0), gap(1));
+    let table = fs::read_to_string(story.path("grid/grid.md")).expect("the table");
+    assert!(
+        table.contains("vramplan grid flux2-klein-4b --device h100 --weights 50%,100%"),
+        "{table}"
+    );
+    assert!(story.fails(2, &["grid", "flux2-klein-4b", "--device", "h10"]).contains("h100"));
+}
