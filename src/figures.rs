@@ -35,6 +35,46 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// What is brought in, used and released as one. A schedule holds all of a unit while it computes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// A block.
+    #[default]
+    Block,
+    /// A part of a block that computes at a stretch, as the manifest states: self-attention, feed-forward. The
+    /// root stays.
+    Phase,
+    /// A leaf module: the tensors that share all of their name but its last part. Those of the root, too.
+    Leaf,
+}
+
+impl std::fmt::Display for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Block => "block",
+            Self::Phase => "phase",
+            Self::Leaf => "leaf",
+        })
+    }
+}
+
+impl Unit {
+    /// Every unit, the coarsest first.
+    pub const ALL: [Self; 3] = [Self::Block, Self::Phase, Self::Leaf];
+
+    /// The unit and its article, for sentences.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Block => "a block",
+            Self::Phase => "a phase of a block",
+            Self::Leaf => "a leaf module",
+        }
+    }
+}
+
 /// What a plan says its execution will cost, per component. Estimated, until a run measures it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

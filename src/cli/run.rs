@@ -149,6 +149,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
         name: component.name.clone(),
         passes: component.passes,
         blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
+        unit: component.unit,
         bytes: component.blocks.iter().map(|block| block.bytes).collect(),
         prediction: Some(component.prediction),
         bound: Some(component.bound.clone()),

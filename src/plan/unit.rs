@@ -5,55 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::ROOT;
 use super::instance::{BlockPart, Use};
 use super::layout::ComponentInput;
+pub use crate::figures::Unit;
 use crate::units::{Bytes, Nanos};
-
-/// What is brought in, used and released as one. A schedule holds all of a unit while it computes.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// A block.
-    #[default]
-    Block,
-    /// A part of a block that computes at a stretch, as the manifest states: self-attention, feed-forward. The
-    /// root stays.
-    Phase,
-    /// A leaf module: the tensors that share all of their name but its last part. Those of the root, too.
-    Leaf,
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Block => "block",
-            Self::Phase => "phase",
-            Self::Leaf => "leaf",
-        })
-    }
-}
-
-impl Unit {
-    /// Every unit, the coarsest first.
-    pub const ALL: [Self; 3] = [Self::Block, Self::Phase, Self::Leaf];
-
-    /// The unit and its article, for sentences.
-    pub fn noun(self) -> &'static str {
-        match self {
-            Self::Block => "a block",
-            Self::Phase => "a phase of a block",
-            Self::Leaf => "a leaf module",
-        }
-    }
-}
 
 impl ComponentInput {
     /// The same component with these units as uses: what is planned and bounded then holds a unit, not a block,

@@ -9,7 +9,7 @@
 use proptest::prelude::*;
 
 use super::{ComponentHeader, Header, PROFILE_FORMAT, Profile, Span, VramSample, WaitedFor};
-use crate::figures::{Bound, Origin, Prediction};
+use crate::figures::{Bound, Origin, Prediction, Unit};
 use crate::lane::{Lane, OpKind};
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -129,6 +129,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
             name: if index == 0 { "transformer".into() } else { format!("after{index}") },
             passes: recipe.passes,
             blocks: recipe.blocks.clone(),
+            unit: Unit::Block,
             bytes: vec![Bytes::new(recipe.bytes); recipe.blocks.len()],
             prediction: None,
             bound: None,

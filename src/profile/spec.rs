@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::figures::{Bound, Origin, Prediction};
+use crate::figures::{Bound, Origin, Prediction, Unit};
 use crate::lane::{Lane, OpKind};
 use crate::units::{Bytes, Nanos, plain};
 
@@ -153,6 +153,9 @@ pub struct ComponentHeader {
     /// The root, where it computes or holds bytes, is the use named `root`.
     #[serde(deserialize_with = "at_most::<_, _, MOST_BLOCKS>")]
     pub blocks: Vec<String>,
+    /// What its uses are, and the bound speaks of; blocks where nothing is said.
+    #[serde(default, skip_serializing_if = "is_block")]
+    pub unit: Unit,
     /// Bytes of each use, streamed or not.
     #[serde(serialize_with = "plain_list", deserialize_with = "at_most::<_, _, MOST_BLOCKS>")]
     pub bytes: Vec<Bytes>,
@@ -162,6 +165,10 @@ pub struct ComponentHeader {
     /// What no schedule can beat, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
+}
+
+fn is_block(unit: &Unit) -> bool {
+    *unit == Unit::Block
 }
 
 /// One interval on one lane.

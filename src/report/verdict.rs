@@ -96,8 +96,10 @@ impl View<'_> {
             let least = bound.any_schedule;
             match Against::of(steady, least) {
                 Against::Equal => {
-                    line +=
-                        ", which is the bound: no schedule of whole-block uses beats it (estimated)"
+                    let noun = header.unit.noun();
+                    line += &format!(
+                        ", which is the bound: no schedule that holds {noun} while it computes beats it (estimated)"
+                    );
                 }
                 Against::Below(_) => {
                     wrong = format!(
@@ -108,8 +110,9 @@ impl View<'_> {
                 Against::Unknown => {}
                 above @ Against::Above(_) => {
                     let words = above.words(least);
+                    let noun = header.unit.noun();
                     line += &format!(
-                        "; {words} that no schedule of whole-block uses beats (estimated)"
+                        "; {words} that no schedule that holds {noun} while it computes beats (estimated)"
                     );
                 }
             }
@@ -251,7 +254,7 @@ mod tests {
     #[test]
     fn the_verdict_of_the_small_run() {
         expect_test::expect![[r#"
-            A steady pass of transformer takes 150.0 ms (simulated); 1.4 % over the 148.0 ms that no schedule of whole-block uses beats (estimated), as its plan predicted.
+            A steady pass of transformer takes 150.0 ms (simulated); 1.4 % over the 148.0 ms that no schedule that holds a block while it computes beats (estimated), as its plan predicted.
             76.7 % of H2D copy time is hidden under compute, 85.00 ms are exposed; compute stalls for 15.9 % of the makespan: 60.00 ms in the cold start, 25.00 ms later.
             Peak VRAM is 3.7 GiB (slab + reserve) of a budget of 4.2 GiB: 476.8 MiB headroom.
             Neither lane binds: compute is busy 92.3 % of a steady pass, H2D 47.7 %. Most of the stall is “slow copy”: look for pageable memory, other traffic on the link or a far NUMA node.
@@ -309,9 +312,9 @@ mod tests {
             View::of(&profile).verdict()[0].clone() + "\n"
         };
         expect_test::expect![[r#"
-            A steady pass of transformer takes 150.0 ms (simulated), which is the bound: no schedule of whole-block uses beats it (estimated), as its plan predicted.
-            A steady pass of transformer takes 150.0 ms (simulated); 1.4 % over the 148.0 ms that no schedule of whole-block uses beats (estimated); 6.3 % under the 160.0 ms that its plan predicted (estimated).
-            A steady pass of transformer takes 150.0 ms (simulated); 3.8 times the 40.00 ms that no schedule of whole-block uses beats (estimated); 50.0 % over the 100.0 ms that its plan predicted (estimated).
+            A steady pass of transformer takes 150.0 ms (simulated), which is the bound: no schedule that holds a block while it computes beats it (estimated), as its plan predicted.
+            A steady pass of transformer takes 150.0 ms (simulated); 1.4 % over the 148.0 ms that no schedule that holds a block while it computes beats (estimated); 6.3 % under the 160.0 ms that its plan predicted (estimated).
+            A steady pass of transformer takes 150.0 ms (simulated); 3.8 times the 40.00 ms that no schedule that holds a block while it computes beats (estimated); 50.0 % over the 100.0 ms that its plan predicted (estimated).
             A steady pass of transformer takes 150.0 ms (simulated); 7.5 times the 20.00 ms that its plan predicted (estimated). The pass is below the bound its plan states, 151.0 ms: the plan and this run are not of the same figures.
         "#]].assert_eq(
             &[

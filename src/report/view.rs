@@ -8,7 +8,8 @@ use crate::profile::{
 use crate::units::{Fraction, Nanos};
 
 /// What a bound on the pass time means; the method section says more.
-pub(super) const BEATEN_BY_NONE: &str = "no schedule of whole-block uses beats";
+pub(super) const BEATEN_BY_NONE: &str =
+    "no schedule that holds one of its units while it computes beats";
 
 /// What the times of policies and sweeps are where several components run.
 pub(super) const SUMMED: &str =

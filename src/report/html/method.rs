@@ -50,8 +50,9 @@ const FORMULAS: &str = "<ul>
     median of the passes after the first, its spread their quartiles.</li>
 <li>runs differ = their steady passes are further apart than half the interquartile ranges of both together, and than \
     1 % of the first run's.</li>
-<li>bound = the largest pass time known that no schedule of whole-block uses beats: one that holds all of a block \
-    while it computes and keeps everything outside the block lists resident. Estimated by the plan.</li>
+<li>bound = the largest pass time known that no schedule beats that holds all of a unit (block, phase of a \
+    block or leaf module, as the plan says) while it computes; with units that are not leaf modules, it also keeps \
+    everything outside the block lists resident. Estimated by the plan.</li>
 <li>error = time ÷ predicted time − 1.</li>
 <li>peak VRAM = reserve + slab: one allocation, made before the first pass; headroom = budget − peak. The \
     reserve is given, not observed.</li>
