@@ -263,7 +263,8 @@ fn policies_are_compared_at_their_best_with_the_flags_that_set_them() {
         let own = row["engine"].is_null();
         assert_eq!(row["fits"], row["pass_ns"].is_u64(), "{row}");
         assert!(own || row["default"]["pass_ns"].is_u64(), "{row}");
-        assert!(own || row["fits"] == false || row["engine_flags"].is_string(), "{row}");
+        let settable = !own && row["fits"] == true && row["engine_runs_model"] == true;
+        assert_eq!(settable, row["engine_flags"].is_string(), "{row}");
         assert!(row["fits"] == true || row["smallest_budget_bytes"].as_u64() > Some(12 << 30));
         assert_eq!(row["fits"], row["gap"].is_number(), "{row}");
         assert!(
@@ -286,11 +287,12 @@ fn policies_are_compared_at_their_best_with_the_flags_that_set_them() {
 
           policy                      pass    to bound       H2D      peak    default  setting
           sglang-strided b        799.3 ms      +6.4 %  14.9 GiB  11.7 GiB    1.016 s  p=1:r=8
-          sglang-leading b        893.3 ms     +18.9 %  15.8 GiB  11.5 GiB    1.016 s  p=2:r=7
+          sglang-leading b?       893.3 ms     +18.9 %  15.8 GiB  11.5 GiB    1.016 s  p=2:r=7
           sglang-layerwise b      968.9 ms     +29.0 %  22.0 GiB   9.4 GiB    1.016 s  p=4
 
           b: no schedule that holds a block while it computes is faster than 751.4 ms
           default: what the engine ships; *: does not fit this budget
+          ?: inferred in part, `vramplan policies` says what
 
           sglang-strided        --dit-layerwise-offload --dit-offload-prefetch-size 1
                                 --dit-layerwise-resident-layers 8 --dit-layerwise-residency-policy
@@ -521,6 +523,58 @@ const GRID: [&str; 10] = [
     "rtx-4090,rtx-3060,h100",
     "--weights=25%,50%,75%,90%",
 ];
+
+#[test]
+fn rows_and_tensors_that_the_model_does_not_have_are_refused() {
+    let story = Story::new();
+    story.json(&[&["plan"], &FLUX[..], &["-o", "plan.yaml"]].concat());
+    assert_eq!(story.json(&["check", "plan.yaml"])["tensors_checked"], true);
+    let plan = fs::read_to_string(story.path("plan.yaml")).expect("the plan");
+    let start = plan.find("ff_context.net.2.weight[").expect("a cut tensor");
+    let end = start + plan[start..].find(']').expect("its end");
+    let cut = &plan[start..=end];
+    for wrong in [
+        "ff_context.net.2.weight[2152..999999999]",
+        "ff_context.net.2.weight[0..1]",
+        "no.such[0..5]",
+        "[0..5]",
+    ] {
+        fs::write(story.path("wrong.yaml"), plan.replacen(cut, wrong, 1)).expect("written");
+        let message = story.fails(3, &["check", "wrong.yaml"]);
+        assert!(
+            message.contains("transformer_blocks.0") || message.contains("blocks[1]"),
+            "{message}"
+        );
+    }
+    fs::write(story.path("other.yaml"), plan.replacen("manifest: xxh3:", "manifest: xxh3:0", 1))
+        .expect("written");
+    assert_eq!(story.json(&["check", "other.yaml"])["tensors_checked"], false);
+}
+
+#[test]
+fn an_engine_is_not_told_what_to_set_for_a_model_it_does_not_run() {
+    let story = Story::new();
+    let llama = ["compare", "llama-3-8b", "--device", "rtx-3060", "--vram", "10GiB"];
+    let text = story.run(&[&llama[..], &["--best-for", "sglang"]].concat()).out;
+    assert!(text.contains("does not run such a model") && !text.contains("--dit"), "{text}");
+    let rows =
+        story.json(&[&llama[..], &["--policies", "sglang-strided,vllm-group,zero3"]].concat());
+    let runs = |n: usize| rows["policies"][n]["engine_runs_model"].as_bool();
+    assert_eq!([runs(0), runs(1), runs(2)], [Some(false), Some(true), Some(true)]);
+    assert!(rows["policies"][0]["engine_flags"].is_null());
+}
+
+#[test]
+fn our_own_simulated_trace_is_not_called_measured() {
+    let story = Story::new();
+    story.json(&[&["plan"], &FLUX[..], &["-o", "plan.yaml"]].concat());
+    story.json(&["run", "plan.yaml", "-o", "run.json.gz"]);
+    story.json(&["report", "run.json.gz", "-o", "report"]);
+    let answer = story.json(&["trace", "report/trace.json.gz"]);
+    assert_eq!(answer["origin"], "simulated");
+    let text = story.run(&["trace", "report/trace.json.gz"]).out;
+    assert!(text.contains("times simulated") && !text.contains("measured"), "{text}");
+}
 
 #[test]
 #[ignore = "72 points, half a minute: cargo test --release --test cli -- --ignored"]

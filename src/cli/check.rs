@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{Terminal, files};
+use crate::digest::digest;
 use crate::error::{Error, Problem, Result};
+use crate::model;
 use crate::plan::Plan;
 use crate::program::{self, Program};
 
@@ -19,15 +21,21 @@ use crate::program::{self, Program};
 pub struct Args {
     /// The plan file.
     plan: PathBuf,
+    /// The model whose tensors the plan names: a built-in one, a manifest or a checkpoint. A built-in model that
+    /// the plan was made from need not be given.
+    #[arg(long)]
+    model: Option<String>,
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let file = args.plan.display().to_string();
     let plan = Plan::from_yaml(&file, &files::read_text(&args.plan)?)?;
     let (program, proof) = verified(&file, &plan)?;
+    let tensors = tensors(args, &plan, terminal)?;
     let peak = program.slab.saturating_add(plan.budget.reserve);
     let answer = json!({
         "ok": true,
+        "tensors_checked": tensors,
         "operations": proof.operations,
         "passes": proof.passes,
         "slab_bytes": program.slab.get(),
@@ -37,15 +45,35 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let text = format!(
         "{file} is safe: {} operations of {} passes checked by order alone\n\
          every use follows its copy, no bytes are reused before their last use has ended\n\
+         {}\n\
          slab {} + reserve {} = peak {} of {}\n",
         proof.operations,
         proof.passes,
+        match tensors {
+            true => "every piece has the tensors and rows that it names, as the model has them",
+            false => "tensors and rows are not checked: give --model",
+        },
         program.slab.human(),
         plan.budget.reserve.human(),
         peak.human(),
         plan.budget.vram.human(),
     );
     terminal.answer(&answer, &text)
+}
+
+/// Whether the plan's pieces were held against the tensors of its model. Fails where they are not those.
+fn tensors(args: &Args, plan: &Plan, terminal: &mut Terminal) -> Result<bool> {
+    let manifest = match &args.model {
+        Some(model) => Some(super::inputs::load_model(model, terminal)?),
+        None => model::builtin::load(&plan.model).transpose()?,
+    };
+    let Some(manifest) = manifest else { return Ok(false) };
+    let same = digest(&manifest.to_yaml()?) == plan.digests.manifest;
+    if args.model.is_none() && !same {
+        return Ok(false);
+    }
+    program::image::images(plan, Some(&manifest))?;
+    Ok(true)
 }
 
 /// The program of a plan, proved safe. `file` is only for messages.

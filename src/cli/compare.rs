@@ -8,8 +8,9 @@ use super::inputs::RequestArgs;
 use super::{Terminal, verdict};
 use crate::error::Result;
 use crate::plan::bound::{self, Bounds};
-use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Setting, Unit};
+use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Serves, Setting, Unit};
 use crate::units::{Bytes, Fraction, Nanos};
+use crate::workload;
 
 /// Compare policies under the same budget.
 ///
@@ -46,6 +47,8 @@ pub struct Row {
     pub smallest: Option<Bytes>,
     /// What no schedule takes less than that holds one of the policy's units while it computes.
     pub bound: Nanos,
+    /// Whether the policy's engine runs such a model at all.
+    pub serves: bool,
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
@@ -100,9 +103,21 @@ pub fn rows(request: &Request, policies: &[Policy], settings: &mut Settings) -> 
             smallest = smallest.zip(least).map(|(known, least)| known.max(least));
         }
         let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
-        Ok(Row { policy: policy.clone(), best, shipped, smallest, bound })
+        let serves = serves(policy.spec().serves(), request);
+        Ok(Row { policy: policy.clone(), best, shipped, smallest, bound, serves })
     };
     policies.iter().zip(&mut settings.by_policy).map(row).collect()
+}
+
+/// Whether an engine that runs such models runs this one; yes where nothing is known of it.
+fn serves(serves: Serves, request: &Request) -> bool {
+    let components = request.components.iter().filter_map(|name| request.manifest.component(name));
+    let mut decodes = components.filter_map(workload::decodes);
+    match serves {
+        Serves::Any => true,
+        Serves::LanguageModels => !decodes.any(|decodes| !decodes),
+        Serves::Denoisers => !decodes.any(|decodes| decodes),
+    }
 }
 
 /// The settings of policies, by policy and component; built once for all budgets.
@@ -234,7 +249,9 @@ pub fn answer(rows: &[Row]) -> Value {
                 "fits": best.is_some(),
                 "reason": row.reason(),
                 "smallest_budget_bytes": row.smallest.map(Bytes::get),
-                "engine_flags": best.and_then(flags),
+                "engine_runs_model": row.serves,
+                "uncertain": row.policy.spec().uncertain(),
+                "engine_flags": best.and_then(flags).filter(|_| row.serves),
                 "default": shipped,
             })
         })
@@ -253,8 +270,12 @@ fn best_for(engine: &str, rows: &[Row]) -> String {
     };
     let settings = row.best.as_deref().unwrap_or_default();
     let mut text = format!("{engine}: {} at {} per pass\n", row.policy.name, time.human());
-    for line in verdict::wrapped(&flags(settings).unwrap_or_default()) {
-        let _ = writeln!(text, "  {line}");
+    if row.serves {
+        for line in verdict::wrapped(&flags(settings).unwrap_or_default()) {
+            let _ = writeln!(text, "  {line}");
+        }
+    } else {
+        text.push_str("  the engine does not run such a model: there is nothing to set\n");
     }
     text.push('\n');
     text
@@ -290,9 +311,16 @@ fn text(request: &Request, rows: &[Row]) -> String {
             );
         }
     }
-    text.push_str("  default: what the engine ships; *: does not fit this budget\n\n");
+    text.push_str("  default: what the engine ships; *: does not fit this budget\n");
+    if rows.iter().any(|row| row.policy.spec().uncertain()) {
+        text.push_str("  ?: inferred in part, `vramplan policies` says what\n");
+    }
+    if rows.iter().any(|row| !row.serves) {
+        text.push_str("  †: the engine does not run such a model; its rule, applied to this one\n");
+    }
+    text.push('\n');
     for row in sorted {
-        let flags = row.best.as_deref().and_then(flags);
+        let flags = row.best.as_deref().and_then(flags).filter(|_| row.serves);
         for (n, part) in flags.iter().flat_map(|flags| verdict::wrapped(flags)).enumerate() {
             let name = if n == 0 { row.policy.name } else { "" };
             let _ = writeln!(text, "  {name:<22}{part}");
@@ -312,7 +340,9 @@ fn mark(unit: Unit) -> char {
 
 fn line(row: &Row) -> String {
     let unit = mark(row.policy.spec().unit());
-    let name = format!("{} {unit}", row.policy.name);
+    let doubt = if row.policy.spec().uncertain() { "?" } else { "" };
+    let foreign = if row.serves { "" } else { "†" };
+    let name = format!("{} {unit}{doubt}{foreign}", row.policy.name);
     let shipped = row.shipped.as_deref().map_or("-".to_owned(), |settings| {
         let fits = settings.iter().all(|setting| setting.fits);
         format!("{}{}", pass(settings).human(), if fits { "" } else { "*" })

@@ -111,17 +111,17 @@ pub fn workload(
         inside: found.inside,
         per_pass,
     };
-    let text = format!("{}{}", comment(name, &measured), workload.to_yaml()?);
+    let text = format!("{}{}", comment(name, trace.origin, &measured), workload.to_yaml()?);
     Ok((text, measured))
 }
 
-fn comment(name: &str, measured: &Measured) -> String {
+fn comment(name: &str, origin: Origin, measured: &Measured) -> String {
     let how = match measured.found {
         Found::Annotations => "ranges that name them",
         Found::RepeatingKernels => "kernels that repeat",
     };
     format!(
-        "# Times of blocks: measured, from {}, found by {how}; medians of {} uses each, without gaps.\n\
+        "# Times of blocks: {origin}, from {}, found by {how}; medians of {} uses each, without gaps.\n\
          # {} of kernel time lies outside the blocks: the root's time is estimated, and so is the reserve.\n",
         printable(name),
         measured.passes,
@@ -194,7 +194,7 @@ pub fn device_spec(
         return Err(Error::input(name, problem));
     }
     spec.source = Some(source(name, &links));
-    spec.origin = Origin::Measured;
+    spec.origin = trace.origin;
     (spec.name, spec.pcie) = (info.name.unwrap_or(spec.name), None);
     spec.vram = info.memory.unwrap_or(spec.vram);
     set(&mut spec.h2d, links.h2d);

@@ -51,6 +51,12 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         "  and summary.json, summary.md, spans.csv, trace.json.gz, timeline and vram plots\n",
     );
     terminal.answer(&answer, &text)?;
+    let unknown = answer.comparisons.iter().find(|one| one.change == Change::TooFewPasses);
+    if args.fail_if_slower && (answer.comparisons.is_empty() || unknown.is_some()) {
+        let why =
+            unknown.map_or("the runs have no component in common".into(), |one| one.sentence());
+        return Err(Error::usage(format!("--fail-if-slower cannot tell: {why}")));
+    }
     let slower = answer.comparisons.iter().find(|one| one.change == Change::Slower);
     match slower.filter(|_| args.fail_if_slower) {
         Some(one) => Err(Error::Slower(one.sentence())),

@@ -207,7 +207,8 @@ fn more(plan: &Plan, points: &[Point]) -> String {
 /// How the best of the others compares.
 fn others(plan: &Plan, rows: &[Row]) -> Option<String> {
     let ours = pass_of(plan);
-    let others = rows.iter().filter(|row| row.policy.name != "hybrid");
+    // Of engines that run such a model; of the others only the rule could be had.
+    let others = rows.iter().filter(|row| row.policy.name != "hybrid" && row.serves);
     let others = others.filter_map(|row| Some((row.policy.name, row.pass()?)));
     let (name, pass) = others.min_by_key(|&(_, pass)| pass)?;
     // One part in two thousand is below what any of the estimates can tell apart.

@@ -174,7 +174,9 @@ fn text(policies: &[Policy], points: &[Point]) -> String {
             let _ = write!(text, "{:>1$}", shown(pass), width(policy));
         }
         let _ = write!(text, "{:>11}", shown(point.bound));
+        // Beside our plan of blocks what others do; theirs may be of finer units, ours of those are in the CSV.
         let others = policies.iter().zip(&point.passes).skip(columns.len());
+        let others = others.filter(|(policy, _)| !policy.spec().engine.is_empty());
         let best = others.filter_map(|(policy, &pass)| Some((pass?, policy.name))).min();
         if let Some((pass, name)) = best.filter(|_| !all) {
             let _ = write!(text, "{:>12} {name}", pass.human());

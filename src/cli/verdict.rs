@@ -136,7 +136,12 @@ fn unit_settings(unit: Unit, units: &[&BlockPlan]) -> String {
     let stay = count(|unit| unit.is_resident());
     let part = count(|unit| !unit.is_resident() && unit.streamed_bytes() < unit.bytes);
     let whole = units.len() - stay - part;
-    format!("units are {unit}s: {stay} stay, {part} stream in part, {whole} whole")
+    let nouns = match unit {
+        Unit::Block => "blocks",
+        Unit::Phase => "phases of blocks",
+        Unit::Leaf => "leaf modules",
+    };
+    format!("of {} {nouns} {stay} stay, {part} stream in part, {whole} whole", units.len())
 }
 
 /// What stays and what streams of one block list.

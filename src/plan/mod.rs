@@ -73,11 +73,11 @@ pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance};
 pub use make::{Prepared, Request};
 pub use margins::{Binding, Margins};
-pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Setting, Shape, Spec};
+pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};
 pub use schedule::{Op, Schedule, Wait, When};
 pub use slice::Slice;
 pub use spec::{
     BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,
     PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
 };
-pub use unit::Unit;
+pub use unit::{OWN, Unit};

@@ -12,6 +12,9 @@ use super::layout::ComponentInput;
 pub use crate::figures::Unit;
 use crate::units::{Bytes, Nanos};
 
+/// The name of the leaf that holds a block's own tensors, those of no module in it. No module is called so.
+pub const OWN: &str = "_own_";
+
 impl ComponentInput {
     /// The same component with these units as uses: what is planned and bounded then holds a unit, not a block,
     /// while it computes. With leaf units nothing of the root has to stay.
@@ -131,7 +134,7 @@ fn add(pieces: &mut Vec<Piece>, block: Piece, unit: Unit) {
         // The root keeps its name for the first of its parts: plans know it by that.
         let name = match (block.is_root() && n == 0, part.is_empty()) {
             (true, _) => ROOT.to_owned(),
-            (_, true) => format!("{}.self", block.name),
+            (_, true) => format!("{}.{OWN}", block.name),
             _ => format!("{}.{part}", block.name),
         };
         let compute = Nanos::new(until - spent);

@@ -83,6 +83,7 @@ fn check_component(
     let same = component.window.bytes == slab.window;
     let found = component.window.bytes.to_string();
     require(same, "window.bytes", found, format!("slab.window = {}", slab.window));
+    require(!component.blocks.is_empty(), "blocks", "an empty list".into(), "uses".into());
     let mut names = BTreeSet::new();
     for (n, block) in component.blocks.iter().enumerate() {
         let field = format!("blocks[{n}]");
@@ -149,6 +150,9 @@ fn check_slices<'a>(
     named: &mut BTreeMap<(&'a str, u64), u64>,
     problems: &mut Vec<Problem>,
 ) {
+    if slices.is_empty() || slices.iter().any(|slice| slice.tensor.is_empty()) {
+        problems.push(Problem::new(place, "no tensor, or one without a name", "names of tensors"));
+    }
     for slice in slices {
         let (from, to) = slice.rows.unwrap_or((0, u64::MAX));
         let tensor = slice.tensor.as_str();

@@ -19,7 +19,9 @@ use std::ops::Range;
 use crate::error::{Error, Problem, Result};
 use crate::model::{Component, Dtype, Manifest, Phase, TensorSpec, phase_of};
 pub use crate::plan::HostMemory;
-use crate::plan::{BlockPlan, ComponentPlan, Evict, Part, Piece, Plan, ROOT, Residency, Slice};
+use crate::plan::{
+    BlockPlan, ComponentPlan, Evict, OWN, Part, Piece, Plan, ROOT, Residency, Slice, Unit,
+};
 
 /// The blocks of a component, by use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +129,7 @@ fn image_of(
     let mut blocks = Vec::with_capacity(component.blocks.len());
     for used in &component.blocks {
         let (mut home, mut tensors) = (used.block.clone(), Vec::new());
-        match manifest.map(|blocks| home_of(used, blocks)) {
+        match manifest.map(|blocks| home_of(used, component.unit, blocks)) {
             Some(Some((id, found))) => (home, tensors) = (id, found),
             Some(None) => {
                 let place = format!("{}.{}", component.name, used.block);
@@ -143,7 +145,7 @@ fn image_of(
 }
 
 /// The block that a use is, or is a part of, and the use's tensors in that block's image.
-fn home_of(used: &BlockPlan, blocks: &[Home]) -> Option<(String, Vec<TensorImage>)> {
+fn home_of(used: &BlockPlan, unit: Unit, blocks: &[Home]) -> Option<(String, Vec<TensorImage>)> {
     let below = |id: &str| used.block.strip_prefix(id)?.strip_prefix('.');
     let part_of = |home: &&Home| home.id == used.block || below(&home.id).is_some();
     // The longest id: of `a.1` and `a.10` only one is followed by a dot, but lists may be named like blocks.
@@ -152,7 +154,7 @@ fn home_of(used: &BlockPlan, blocks: &[Home]) -> Option<(String, Vec<TensorImage
     let id = &home.id;
     let mut tensors = laid_out(home.tensors);
     if let Some(part) = below(id) {
-        tensors.retain(|tensor| in_part(&tensor.name, part, home.phases));
+        tensors.retain(|tensor| in_part(&tensor.name, part, unit, home.phases));
     } else if bytes_of(&tensors) > used.bytes.get() {
         // A root in parts keeps its name for the first of them.
         let first = tensors.first().map(|tensor| module(&tensor.name).to_owned());
@@ -170,12 +172,12 @@ fn module(tensor: &str) -> &str {
     tensor.rsplit_once('.').map_or("", |(module, _)| module)
 }
 
-/// Whether a tensor belongs to a part of its block: a leaf module, `self` for the block's own tensors, or a phase.
-fn in_part(tensor: &str, part: &str, phases: &[Phase]) -> bool {
-    let phase = part.strip_prefix("phase").and_then(|number| number.parse::<usize>().ok());
-    match phase {
+/// Whether a tensor belongs to a part of its block: a leaf module, [`OWN`] for the block's own tensors, or a phase.
+fn in_part(tensor: &str, part: &str, unit: Unit, phases: &[Phase]) -> bool {
+    let number = part.strip_prefix("phase").filter(|_| unit == Unit::Phase);
+    match number.and_then(|number| number.parse::<usize>().ok()) {
         Some(phase) => phase_of(phases, tensor) == phase,
-        None => module(tensor) == if part == "self" { "" } else { part },
+        None => module(tensor) == if part == OWN { "" } else { part },
     }
 }
 

@@ -25,5 +25,6 @@ mod tokens;
 pub use activations::{FIXED as FIXED_ACTIVATIONS, activations_estimate};
 pub use cost::{ComponentCosts, UseCost, costs};
 pub use defaults::{Overrides, default_for, for_model};
+pub use family::decodes;
 pub use seen::Seen;
 pub use spec::{MAX_PASSES, Passes, Reserve, WORKLOAD_FORMAT, Workload};

@@ -69,7 +69,32 @@ pub struct Spec {
     pub(super) flags: fn(&[u64], &Shape) -> String,
 }
 
+/// The models that an engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// Denoisers of images and video.
+    Denoisers,
+    /// Language models.
+    LanguageModels,
+    /// Any model in PyTorch.
+    Any,
+}
+
 impl Spec {
+    /// What its engine runs. For other models its rule is only that: a rule.
+    pub fn serves(&self) -> Serves {
+        match self.engine {
+            "" | "accelerate" | "deepspeed" | "torch-offload" => Serves::Any,
+            "vllm" | "flexgen" => Serves::LanguageModels,
+            _ => Serves::Denoisers,
+        }
+    }
+
+    /// Whether what it does was inferred in part, rather than read.
+    pub fn uncertain(&self) -> bool {
+        self.meaning.contains("uncertain")
+    }
+
     /// What it brings in and releases as one.
     pub fn unit(&self) -> Unit {
         match self.name {
@@ -303,7 +328,7 @@ pub const POLICIES: &[Spec] = &[
         name: "musubi-classic",
         engine: "musubi",
         meaning: "n blocks are exchanged in place with what computes later, both ways on one stream; \
-                  uncertain for unequal blocks",
+                  uncertain for unequal blocks and several lists",
         parameters: &[
             parameter("n", Range::Blocks(0), "blocks that swap"),
             parameter("pin", Range::Some(0, 1, &[1]), "1: from pinned memory"),
@@ -318,7 +343,8 @@ pub const POLICIES: &[Spec] = &[
     Spec {
         name: "musubi-ring",
         engine: "musubi",
-        meaning: "n evenly spaced blocks stream through a ring of b buffers, gated by their release",
+        meaning: "n evenly spaced blocks stream through a ring of b buffers, gated by their release; \
+                  n and rings for several lists uncertain",
         parameters: &[
             parameter("n", Range::Blocks(0), "blocks that stream"),
             parameter("b", Range::Some(1, 100_000, &[2, 3, 4]), "buffers of the ring"),
@@ -327,7 +353,7 @@ pub const POLICIES: &[Spec] = &[
         recipe: Some(|v, _| recipes::musubi_ring(v[0], v[1])),
         flags: |v, _| {
             let ring = format!("--block_swap_h2d_only --block_swap_ring_size {}", v[1]);
-            format!("--blocks_to_swap {} {ring}", v[0])
+            format!("--blocks_to_swap {} {ring} --use_pinned_memory_for_block_swap", v[0])
         },
     },
     Spec {

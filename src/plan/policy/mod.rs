@@ -20,7 +20,7 @@ mod stays;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::{POLICIES, Parameter, Range, Shape, Spec};
+pub use catalogue::{POLICIES, Parameter, Range, Serves, Shape, Spec};
 pub use search::{Explored, Setting};
 
 use crate::error::{Error, Result};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::figures::Origin;
+
 use super::{
     Annotation, Format, GpuInfo, Kind, LONGEST_NAME, Label, LaneOf, Launch, LeftOut, Memory,
     NO_BYTES, Place, Reason, Row, Trace,
@@ -59,6 +61,7 @@ pub struct Builder {
     by_annotation: BTreeMap<Box<str>, u32>,
     left_out: LeftOut,
     cut: Option<String>,
+    origin: Origin,
 }
 
 /// Adds to a list that grows by a sixteenth, not by doubling: what is kept is most of what is used.
@@ -99,7 +102,13 @@ impl Builder {
             by_annotation: BTreeMap::new(),
             left_out: LeftOut::default(),
             cut: None,
+            origin: Origin::Measured,
         }
+    }
+
+    /// Says where the times come from; a profiler's are measured.
+    pub fn origin(&mut self, origin: Origin) {
+        self.origin = origin;
     }
 
     /// What the trace says of a device.
@@ -269,6 +278,7 @@ impl Builder {
             annotation_names: self.annotation_names,
             left_out: self.left_out,
             cut: self.cut,
+            origin: self.origin,
         }
     }
 

@@ -30,6 +30,7 @@ pub use fit::{Fit, fit};
 pub use nsys::read_nsys;
 use serde::Serialize;
 
+use crate::figures::Origin;
 use crate::units::{Bytes, Nanos};
 
 /// What a row of the GPU did.
@@ -333,6 +334,8 @@ pub struct Trace {
     pub left_out: LeftOut,
     /// Why the end of the trace is missing; absent for a whole one.
     pub cut: Option<String>,
+    /// Where its times come from: measured, unless it is our own export of a simulated run.
+    pub origin: Origin,
 }
 
 impl Trace {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Artifact;
 use crate::error::{Error, Result};
+use crate::figures::Origin;
 use crate::profile::trace::{Figures, Format, LeftOut, Trace, figures};
 
 /// A trace with its figures, computed once.
@@ -31,7 +32,7 @@ pub struct ForeignAnswer<'a> {
     /// Which profiler wrote it.
     pub format: Format,
     /// Where every time below comes from.
-    pub origin: &'static str,
+    pub origin: Origin,
     /// False where the end of the trace is missing, or rows could not be used.
     pub complete: bool,
     /// Why the end is missing.
@@ -61,7 +62,7 @@ impl<'a> Foreign<'a> {
         ForeignAnswer {
             file: self.file,
             format: self.trace.format,
-            origin: "measured",
+            origin: self.trace.origin,
             complete: cut.is_none() && self.trace.left_out.rows.is_empty(),
             cut,
             rows: self.trace.rows().len() as u64,

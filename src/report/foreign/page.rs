@@ -37,13 +37,13 @@ pub(super) fn page(foreign: &Foreign<'_>) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} \u{2013} vramplan</title>\n\
          <style nonce=\"{nonce}\">\n{STYLE}</style>\n</head>\n<body>\n{}\
-         <header><div><h1>{}</h1><p class=\"sub\">{} \u{b7} {} GPU rows \u{b7} times <b class=\"origin\">measured</b> \
-         by the profiler</p></div></header>\n<main>\n",
+         <header><div><h1>{}</h1><p class=\"sub\">{} \u{b7} {} GPU rows \u{b7} times <b class=\"origin\">{}</b></p></div></header>\n<main>\n",
         escape(&title),
         crate::report::html::PATTERNS,
         escape(&title),
         foreign.trace.format.name(),
-        foreign.trace.rows().len()
+        foreign.trace.rows().len(),
+        foreign.trace.origin,
     );
     for (id, figures) in foreign.devices.iter().take(MOST_DEVICES) {
         out.push_str(&device(foreign.trace, *id, figures));
@@ -173,12 +173,7 @@ fn window(figures: &Figures) -> String {
         Column("ms", Column_::Number),
         Column("% of window", Column_::Number),
     ];
-    table(
-        "Where the window went, measured; kinds overlap, busy and idle do not",
-        false,
-        &columns,
-        &rows,
-    )
+    table("Where the window went; kinds overlap, busy and idle do not", false, &columns, &rows)
 }
 
 fn copies(figures: &Figures) -> String {
@@ -221,7 +216,7 @@ fn copies(figures: &Figures) -> String {
         Column("fastest", Column_::Number),
     ];
     table(
-        "Copies by direction, host memory and size, measured; GB/s is bytes over time, decimal",
+        "Copies by direction, host memory and size; GB/s is bytes over time, decimal",
         false,
         &columns,
         &rows,

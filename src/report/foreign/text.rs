@@ -1,6 +1,7 @@
 //! Turns a trace and its figures into one screen of text per device, at most 80 columns.
 
 use super::{Foreign, verdict};
+use crate::figures::Origin;
 use crate::profile::trace::{CopyGroup, Figures, Hidden, Kind};
 use crate::report::text::{shortened, wrap};
 use crate::report::view::ms;
@@ -11,9 +12,13 @@ pub(super) fn screen(foreign: &Foreign<'_>) -> String {
     let trace = foreign.trace;
     let rows = trace.rows().len();
     let head = format!(
-        "{}: {}, {rows} GPU rows, times measured by the profiler",
+        "{}: {}, {rows} GPU rows, times {}",
         foreign.file,
-        trace.format.name()
+        trace.format.name(),
+        match trace.origin {
+            Origin::Measured => "measured by the profiler".to_owned(),
+            other => other.to_string(),
+        }
     );
     let mut out = wrap(&head, "");
     for (id, figures) in &foreign.devices {

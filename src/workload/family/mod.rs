@@ -161,6 +161,14 @@ pub(super) fn of_component(component: &Component) -> &'static Family {
     of(component.class.as_deref().or_else(told))
 }
 
+/// Whether a component is a language model that decodes: it attends to a context of its own making. None where
+/// nothing is known of its class.
+pub fn decodes(component: &Component) -> Option<bool> {
+    let family = of_component(component);
+    let context = family.attention.iter().any(|attention| attention.keys == Stream::Context);
+    family.is_known().then_some(context)
+}
+
 impl Family {
     /// What the weight of that name sees.
     pub fn stream(&self, name: &str) -> Stream {

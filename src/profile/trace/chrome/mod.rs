@@ -23,6 +23,7 @@ use super::fields::{Malformed, text};
 use super::frame::{Frames, Stop, Value};
 use super::{Format, GpuInfo, Keep, Kind, Memory, Place, Reason, Trace};
 use crate::error::{Error, Problem, Result};
+use crate::figures::Origin;
 use crate::units::Bytes;
 
 /// Bytes of one event, and of one value beside the events, that are read at most.
@@ -33,6 +34,12 @@ const LONGEST_VALUE: usize = 4 << 20;
 const MOST_THREADS: usize = 1 << 16;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// The entry that our own exports have.
+#[derive(Deserialize)]
+struct Own {
+    origin: Origin,
+}
 
 /// An entry of `deviceProperties`.
 #[derive(Deserialize)]
@@ -119,6 +126,7 @@ impl<R: Read> Reader<R> {
             match key.as_str() {
                 "\"traceEvents\"" if self.frames.peek()? == b'[' => self.list()?,
                 "\"deviceProperties\"" => self.properties()?,
+                "\"vramplan\"" => self.own()?,
                 _ => {
                     self.frames.value(0)?;
                 }
@@ -127,6 +135,15 @@ impl<R: Read> Reader<R> {
                 return self.frames.expect(b'}');
             }
         }
+    }
+
+    /// What our own exports say of themselves: whether their times were measured.
+    fn own(&mut self) -> std::result::Result<(), Stop> {
+        let Value::Whole(bytes) = self.frames.value(LONGEST_VALUE)? else { return Ok(()) };
+        if let Ok(Own { origin }) = serde_json::from_slice(bytes) {
+            self.builder.origin(origin);
+        }
+        Ok(())
     }
 
     fn properties(&mut self) -> std::result::Result<(), Stop> {
