@@ -10,10 +10,10 @@ use vramplan::figures::{Bound, Prediction};
 use vramplan::lane::Lane;
 use vramplan::plan::{
     BlockPart, Budget, ComponentInput, ComponentPlan, Digests, Granularity, Instance, PLAN_FORMAT,
-    POLICIES, Plan, Policy, Request, Schedule, Setting, Unit, bound,
+    POLICIES, Plan, Policy, Request, Setting, Unit, bound,
 };
 use vramplan::profile::{Span, VramSample};
-use vramplan::program::{Phase, Place, Program, check};
+use vramplan::program::{Phase, Program, check};
 use vramplan::units::{Bytes, Nanos};
 use vramplan::{device, model, workload};
 
@@ -230,6 +230,15 @@ fn every_peer_survives_as_a_plan_file() {
             Err(error) => error.to_string(),
         }
     };
+    // Bytes held for a use that comes after others have taken them.
+    let early = text.replacen("held_until: blocks.2", "held_until: blocks.7", 1);
+    let plan = Plan::from_yaml("plan.yaml", &early).expect("it reads");
+    let checked = check::check(&vramplan::program::lower(&plan).expect("a program"));
+    let problems = checked.expect_err("bytes are taken while they are held");
+    assert!(
+        problems.iter().any(|problem| problem.to_string().contains("held until then")),
+        "{problems:?}"
+    );
     assert!(broken("held_until: blocks.2", "held_until: root").contains("its own use or a later"));
     assert!(broken("held_until: blocks.2", "held_until: blocks.9").contains("blocks.9"));
     let twice = broken("{arrival: root,", "{arrival: root, after: root,");
@@ -275,19 +284,7 @@ impl Ends {
 }
 
 fn program(plan: &ComponentPlan, instance: &Instance) -> Program {
-    let schedule = Schedule::of(plan, &instance.device).expect("a schedule");
-    let place = |piece: &vramplan::plan::Piece| Place {
-        at: piece.at.clone(),
-        bytes: piece.bytes,
-        resident: piece.residency == vramplan::plan::Residency::Resident,
-    };
-    let phase = Phase {
-        component: plan.name.clone(),
-        passes: plan.passes,
-        blocks: plan.blocks.iter().map(|block| block.block.clone()).collect(),
-        schedule,
-        places: plan.blocks.iter().map(|b| b.pieces.iter().map(place).collect()).collect(),
-    };
+    let phase = Phase::of(plan, &instance.device).expect("a phase");
     Program { slab: plan.slab.bytes, phases: vec![phase] }
 }
 

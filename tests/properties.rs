@@ -15,7 +15,7 @@ use vramplan::plan::{
     Schedule, Unit, UseRef, timing,
 };
 use vramplan::profile::{Span, VramSample};
-use vramplan::program::{Phase, Place, Program, check};
+use vramplan::program::{Phase, Program, check};
 use vramplan::units::{Bytes, Fraction, Nanos};
 
 /// What a run shows, taken from its spans without the library's own metrics.
@@ -76,19 +76,7 @@ impl Observed {
 }
 
 fn program(plan: &ComponentPlan, instance: &Instance) -> Program {
-    let schedule = Schedule::of(plan, &instance.device).expect("a schedule");
-    let place = |piece: &Piece| Place {
-        at: piece.at.clone(),
-        bytes: piece.bytes,
-        resident: piece.residency == Residency::Resident,
-    };
-    let phase = Phase {
-        component: plan.name.clone(),
-        passes: plan.passes,
-        blocks: plan.blocks.iter().map(|block| block.block.clone()).collect(),
-        schedule,
-        places: plan.blocks.iter().map(|b| b.pieces.iter().map(place).collect()).collect(),
-    };
+    let phase = Phase::of(plan, &instance.device).expect("a phase");
     Program { slab: plan.slab.bytes, phases: vec![phase] }
 }
 

@@ -102,6 +102,8 @@ struct Walk<'a> {
     ends: Vec<Vec<Clock>>,
     lane_ends: [Clock; Lane::ALL.len()],
     slab: BTreeMap<u64, Cell>,
+    /// Pieces that stay until the end of each use that is not their own, as block and piece.
+    held: Vec<Vec<(usize, usize)>>,
     operations: u64,
     problems: Vec<Problem>,
 }
@@ -135,6 +137,7 @@ impl<'a> Walk<'a> {
             ends: vec![vec![Clock::default(); ops.len()]; back as usize + 1],
             lane_ends: Default::default(),
             slab: BTreeMap::new(),
+            held: held(phase),
             operations: 0,
             problems,
         }
@@ -154,7 +157,11 @@ impl<'a> Walk<'a> {
                 let event = Event { lane, number, block: op.block, pass: serves };
                 match op.kind {
                     OpKind::Copy => self.write(op, event, &start),
-                    OpKind::Compute | OpKind::WriteBack => self.read(op, event, &start),
+                    OpKind::Compute => {
+                        self.read(op, event, &start);
+                        self.hold(op, event);
+                    }
+                    OpKind::WriteBack => self.read(op, event, &start),
                     OpKind::Read | OpKind::HostSync => {}
                 }
                 let mut end = start;
@@ -266,6 +273,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A use until whose end other blocks' bytes stay: they must be there still.
+    fn hold(&mut self, op: &Op, event: Event) {
+        for (block, piece) in self.held[op.block].clone() {
+            let (from, to) = self.phase.places[block][piece].range(event.pass);
+            let held = self.slab.get_mut(&from).filter(|cell| {
+                cell.end == to && (cell.block, cell.piece, cell.pass) == (block, piece, event.pass)
+            });
+            match held {
+                Some(cell) => cell.readers.push(event),
+                None => {
+                    let place = format!("use of {}", self.name(op.block, event.pass));
+                    let held = self.name(block, event.pass);
+                    let found = format!("other bytes, or none, in {from}..{to}");
+                    let expected = format!("those of {held}, held until then");
+                    self.problem(place, found, &expected);
+                }
+            }
+        }
+    }
+
     /// Removes `from..to` from the map; what reaches over the edges stays there, cut.
     fn take(&mut self, from: u64, to: u64) -> Vec<Cell> {
         let first = self.slab.range(..from).next_back().filter(|(_, cell)| cell.end > from);
@@ -284,6 +311,20 @@ impl<'a> Walk<'a> {
         }
         taken
     }
+}
+
+/// By use: the pieces of other uses that stay until its end.
+fn held(phase: &Phase) -> Vec<Vec<(usize, usize)>> {
+    let mut held = vec![Vec::new(); phase.places.len()];
+    for (block, places) in phase.places.iter().enumerate() {
+        for (piece, place) in places.iter().enumerate().filter(|(_, p)| !p.bytes.is_zero()) {
+            let until = place.held_until.filter(|&until| until != block);
+            if let Some(held) = until.and_then(|until| held.get_mut(until)) {
+                held.push((block, piece));
+            }
+        }
+    }
+    held
 }
 
 fn lcm(a: u64, b: u64) -> u64 {

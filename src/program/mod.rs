@@ -15,9 +15,12 @@ pub mod check;
 pub mod image;
 mod numbering;
 
+use std::collections::BTreeMap;
+
+use crate::device::DeviceSpec;
 use crate::error::Result;
 pub use crate::plan::Wait;
-use crate::plan::{Piece, Plan, Residency, Schedule};
+use crate::plan::{ComponentPlan, Piece, Plan, Residency, Schedule};
 use crate::units::Bytes;
 pub use numbering::Numbering;
 
@@ -54,6 +57,8 @@ pub struct Place {
     pub bytes: Bytes,
     /// Whether the bytes stay from the first pass to the last.
     pub resident: bool,
+    /// The later use of the same pass until whose end they stay, by index; none for their own.
+    pub held_until: Option<usize>,
 }
 
 impl Place {
@@ -63,29 +68,41 @@ impl Place {
         (at, at.saturating_add(self.bytes.get()))
     }
 
-    fn of(piece: &Piece) -> Self {
-        let resident = piece.residency == Residency::Resident;
-        Self { at: piece.at.clone(), bytes: piece.bytes, resident }
+    fn of(piece: &Piece, index: &BTreeMap<&str, usize>) -> Self {
+        let (resident, held) = match &piece.residency {
+            Residency::Resident => (true, None),
+            Residency::Streamed(stream) => (false, stream.held_until.as_deref()),
+        };
+        let held_until = held.and_then(|held| index.get(held).copied());
+        Self { at: piece.at.clone(), bytes: piece.bytes, resident, held_until }
+    }
+}
+
+impl Phase {
+    /// Lowers the plan of one component.
+    pub fn of(component: &ComponentPlan, device: &DeviceSpec) -> Result<Self> {
+        let names = component.blocks.iter().enumerate();
+        let index: BTreeMap<&str, usize> =
+            names.map(|(n, block)| (block.block.as_str(), n)).collect();
+        let places = component
+            .blocks
+            .iter()
+            .map(|block| block.pieces.iter().map(|piece| Place::of(piece, &index)).collect());
+        Ok(Self {
+            component: component.name.clone(),
+            passes: component.passes,
+            blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
+            schedule: Schedule::of(component, device)?,
+            places: places.collect(),
+        })
     }
 }
 
 /// Lowers a plan. Fails on references that name no use and on waits that could never end; that the program is
 /// safe is proved by [`check::check`].
 pub fn lower(plan: &Plan) -> Result<Program> {
-    let mut phases = Vec::with_capacity(plan.components.len());
-    for component in &plan.components {
-        phases.push(Phase {
-            component: component.name.clone(),
-            passes: component.passes,
-            blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
-            schedule: Schedule::of(component, &plan.device)?,
-            places: component
-                .blocks
-                .iter()
-                .map(|block| block.pieces.iter().map(Place::of).collect())
-                .collect(),
-        });
-    }
+    let phases: Result<Vec<Phase>> =
+        plan.components.iter().map(|component| Phase::of(component, &plan.device)).collect();
     let slab = plan.components.iter().map(|component| component.slab.bytes).max();
-    Ok(Program { slab: slab.unwrap_or_default(), phases })
+    Ok(Program { slab: slab.unwrap_or_default(), phases: phases? })
 }
