@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "workload", "yaml",
         ],
     ),
-    ("program", &["error", "lane", "model", "plan", "units"]),
+    ("program", &["device", "error", "lane", "model", "plan", "units"]),
     ("profile", &["error", "figures", "lane", "units"]),
     (
         "backend",
