@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
-use super::verdict;
-use super::{Format, Terminal};
+use super::{Format, Terminal, pipeline, verdict};
 use crate::error::{Error, Infeasible, Result};
 use crate::plan::{ComponentPlan, Granularity, Plan, Policy, ROOT, Request, Unit, bound};
 
@@ -146,7 +145,7 @@ pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
         .zip(&prepared)
         .map(|(component, prepared)| component_answer(component, prepared.costs.flops_per_pass()))
         .collect();
-    let peak = plan.components.iter().map(|c| c.prediction.peak).max().unwrap_or_default();
+    let together = plan.pipeline.as_ref().map(|together| pipeline::answer(plan, together));
     Ok(json!({
         "feasible": true,
         "model": plan.model,
@@ -157,7 +156,8 @@ pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
         "budget_bytes": plan.budget.vram.get(),
         "weights_budget_bytes": plan.budget.weights.get(),
         "reserve_bytes": plan.budget.reserve.get(),
-        "peak_bytes": peak.get(),
+        "peak_bytes": plan.peak().get(),
+        "pipeline": together,
     }))
 }
 

@@ -25,6 +25,26 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
     let prepared = request.prepare()?;
     let _ = writeln!(text, "{} on {} with {given} of VRAM", plan.model, plan.device.name);
     let _ = writeln!(text, "{}\n", origin(plan, &prepared));
+    if let Some(together) = &plan.pipeline {
+        text.push_str(&super::pipeline::table(plan, together));
+        for component in plan.components.iter().filter(|one| !one.window.bytes.is_zero()) {
+            let name = &component.name;
+            write_line(&mut text, &("set", format!("{name}, of which some streams:")));
+            for (_, line) in settings(component) {
+                write_line(&mut text, &("", line));
+            }
+            if let Some(margins) = &component.margins {
+                write_line(&mut text, &("", limit(margins)));
+            }
+        }
+        let total: Bytes = prepared.iter().map(|prepared| prepared.total).sum();
+        write_line(&mut text, &("host", host(plan, total)));
+        write_line(&mut text, &("reserve", reserves(plan)));
+        if let Some(line) = left_out(plan, request) {
+            write_line(&mut text, &line);
+        }
+        return Ok(text);
+    }
     for (component, prepared) in plan.components.iter().zip(&prepared) {
         for line in component_lines(plan, component, prepared) {
             write_line(&mut text, &line);
@@ -47,6 +67,15 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
         write_line(&mut text, &line);
     }
     Ok(text)
+}
+
+/// VRAM that is not for weights, by component.
+fn reserves(plan: &Plan) -> String {
+    let each = plan.components.iter().map(|component| {
+        format!("{} {}", component.name, component.reserve_of(&plan.budget).human())
+    });
+    let each: Vec<String> = each.collect();
+    format!("{}; estimates unless given", each.join(", "))
 }
 
 /// Where the times come from.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{BlockPlan, Evict, HostMemory, Part, Piece, Residency, Stream, UseRef};
+use super::spec::{BlockPlan, Entry, Evict, HostMemory, Part, Piece, Residency, Stream, UseRef};
 use crate::units::{Bytes, Nanos};
 
 /// A value, or a list of them.
@@ -27,6 +27,10 @@ pub(super) struct BlockFields {
     streamed: Option<Part>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<OneOrMany<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    enters_after: Option<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_after: Option<UseRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +59,10 @@ struct PieceFields {
     streamed: Option<Part>,
     bytes: Bytes,
     at: Option<OneOrMany<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    enters_after: Option<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_after: Option<UseRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,18 +119,26 @@ impl TryFrom<PieceFields> for Piece {
             }
             _ => return Err("expected either resident or streamed, found both or neither".into()),
         };
-        Ok(Self { part, bytes: fields.bytes, at, residency })
+        let kept = fields.kept.unwrap_or(false);
+        if kept && residency != Residency::Resident {
+            return Err(
+                "found kept on a streamed piece, expected it on resident pieces only".into()
+            );
+        }
+        let enters_after = fields.enters_after;
+        Ok(Self { part, bytes: fields.bytes, at, enters_after, kept, residency })
     }
 }
 
 impl From<Piece> for PieceFields {
     fn from(piece: Piece) -> Self {
-        let Piece { part, bytes, at, residency } = piece;
+        let Piece { part, bytes, at, enters_after, kept, residency } = piece;
         let at = match at.as_slice() {
             [one] => OneOrMany::One(*one),
             _ => OneOrMany::Many(at),
         };
-        let fields = Self { bytes, at: Some(at), ..Self::default() };
+        let kept = kept.then_some(true);
+        let fields = Self { bytes, at: Some(at), enters_after, kept, ..Self::default() };
         match residency {
             Residency::Resident => Self { resident: Some(part), ..fields },
             Residency::Streamed(stream) => Self {
@@ -151,6 +167,8 @@ impl TryFrom<BlockFields> for BlockPlan {
         let flat = flat
             || fields.held_until.is_some()
             || fields.copies.is_some()
+            || fields.enters_after.is_some()
+            || fields.kept.is_some()
             || fields.slack.is_some();
         let pieces = match fields.pieces {
             Some(_) if flat => {
@@ -162,6 +180,8 @@ impl TryFrom<BlockFields> for BlockPlan {
                 streamed,
                 bytes,
                 at,
+                enters_after: fields.enters_after,
+                kept: fields.kept,
                 issue_after: fields.issue_after,
                 issue_before: fields.issue_before,
                 evict_after: fields.evict_after,
@@ -190,6 +210,8 @@ impl From<BlockPlan> for BlockFields {
             resident: flat.resident,
             streamed: flat.streamed,
             at: flat.at,
+            enters_after: flat.enters_after,
+            kept: flat.kept,
             issue_after: flat.issue_after,
             issue_before: flat.issue_before,
             evict_after: flat.evict_after,

@@ -64,9 +64,22 @@ impl ComponentInput {
 
     /// Whether nothing needs to stream.
     pub fn everything_fits(&self) -> bool {
+        self.whole() <= self.weights()
+    }
+
+    /// What a slab needs that holds all of it.
+    pub fn whole(&self) -> Bytes {
         let uses = 0..self.instance.uses.len();
         let all: Bytes = uses.map(|n| self.instance.aligned(n)).sum();
-        all <= self.instance.budget
+        all.saturating_add(self.root.align_up(self.device().alignment))
+    }
+
+    /// The same component with a slab of so many bytes; nothing is left for blocks where the root takes them all.
+    #[must_use]
+    pub fn within(&self, slab: Bytes) -> Self {
+        let root = self.root.align_up(self.device().alignment);
+        let budget = slab.saturating_sub(root);
+        Self { instance: Instance { budget, ..self.instance.clone() }, ..self.clone() }
     }
 
     fn device(&self) -> &DeviceSpec {
@@ -119,12 +132,7 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
     let computes = instance.uses.first().filter(|u| u.block == ROOT && u.bytes.is_zero());
     if computes.is_some() || !input.root.is_zero() {
         let compute = computes.map_or(Nanos::ZERO, |root| root.compute);
-        let piece = Piece {
-            part: Part::All,
-            bytes: input.root,
-            at: vec![0],
-            residency: Residency::Resident,
-        };
+        let piece = Piece::resident(Part::All, input.root, 0);
         blocks.push(BlockPlan {
             block: ROOT.to_owned(),
             bytes: input.root,
@@ -154,6 +162,7 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
         policy: policy.to_owned(),
         unit: input.unit,
         passes: input.passes,
+        reserve: None,
         prefetch: prefetch(instance, found),
         slab: Slab { bytes: resident.saturating_add(window), resident, window },
         window: Window { bytes: window, slots: slots(instance, found) },
@@ -173,7 +182,7 @@ fn resident_piece(used: &Use, copies: &[Run], at: Bytes) -> Option<Piece> {
         return None;
     }
     let part = if copies.is_empty() { Part::All } else { Part::Rest };
-    Some(Piece { part, bytes, at: vec![at.get()], residency: Residency::Resident })
+    Some(Piece::resident(part, bytes, at.get()))
 }
 
 fn streamed_piece(
@@ -192,12 +201,8 @@ fn streamed_piece(
         passes_back,
     });
     let stream = Stream { issue_after, ..Stream::default() };
-    Piece {
-        part,
-        bytes: run.bytes(),
-        at: placed.at.iter().map(|at| window.get() + at).collect(),
-        residency: Residency::Streamed(stream),
-    }
+    let at = placed.at.iter().map(|at| window.get() + at).collect();
+    Piece::new(part, run.bytes(), at, Residency::Streamed(stream))
 }
 
 /// The window in slots, where every streamed piece is a whole block of the same size; else 0.

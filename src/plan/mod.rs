@@ -58,12 +58,14 @@ mod layout;
 mod make;
 mod margins;
 mod matching;
+pub mod pipeline;
 pub mod placement;
 pub mod planner;
 mod policy;
 mod schedule;
 mod slice;
 mod spec;
+mod stage;
 pub mod timing;
 mod unit;
 mod validate;
@@ -77,7 +79,8 @@ pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, 
 pub use schedule::{Op, Schedule, Wait, When};
 pub use slice::Slice;
 pub use spec::{
-    BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,
+    BlockPlan, Budget, ComponentPlan, Digests, Entry, Evict, Granularity, HostMemory, HostSync,
     PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
 };
+pub use stage::{Enter, Stage, stages};
 pub use unit::{OWN, Unit};

@@ -93,7 +93,17 @@ impl Schedule {
     /// Builds the schedule of a component. Fails on references that name no use, on waits that could never end,
     /// and on copies from memory that the device spec has no rate for.
     pub fn of(component: &ComponentPlan, device: &DeviceSpec) -> Result<Self> {
+        Self::of_generation(component, device, 0)
+    }
+
+    /// The same for a component that has been used so often before: what was kept is there already.
+    pub fn of_generation(
+        component: &ComponentPlan,
+        device: &DeviceSpec,
+        generation: u32,
+    ) -> Result<Self> {
         let mut builder = Builder::new(component, device);
+        builder.has_kept = generation > 0;
         builder.plan_slots();
         builder.plan_releases();
         builder.plan_syncs();
@@ -125,6 +135,8 @@ struct Fetch {
 struct Builder<'a> {
     component: &'a ComponentPlan,
     device: &'a DeviceSpec,
+    /// Whether pieces that are kept are there already.
+    has_kept: bool,
     index: BTreeMap<&'a str, usize>,
     /// Fetches issued directly before each use, in the order of their issue.
     fetches: Vec<Vec<Fetch>>,
@@ -162,6 +174,7 @@ impl<'a> Builder<'a> {
         Self {
             component,
             device,
+            has_kept: false,
             index,
             fetches: vec![Vec::new(); count],
             ops: Vec::new(),
@@ -192,7 +205,9 @@ impl<'a> Builder<'a> {
     fn plan_slots(&mut self) {
         for (block, piece, what) in self.pieces() {
             let Residency::Streamed(stream) = &what.residency else {
-                self.fetches[block].push(Fetch { block, piece, when: When::First, ahead: 0 });
+                if !(what.kept && self.has_kept) {
+                    self.fetches[block].push(Fetch { block, piece, when: When::First, ahead: 0 });
+                }
                 continue;
             };
             let (at, back) = match &stream.issue_before {

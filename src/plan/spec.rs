@@ -20,9 +20,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::device::DeviceSpec;
 use crate::error::Result;
-use crate::figures::{Bound, Prediction};
+use crate::figures::{Bound, Prediction, Together};
 use crate::lane::Lane;
-use crate::units::{Bytes, Nanos};
+use crate::units::{Bytes, Fraction, Nanos};
 use crate::yaml;
 
 use super::fields::{BlockFields, OneOrMany};
@@ -52,10 +52,26 @@ pub struct Plan {
     /// VRAM given, and how it is divided.
     #[serde(serialize_with = "yaml::flow_map")]
     pub budget: Budget,
-    /// Components in order of use; each is a phase that begins when the one before has ended.
+    /// How often the components are used in turn; planned for, and run.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub generations: u32,
+    /// Components in order of use; each is a phase. Its pieces say what their first copies wait for; where they say
+    /// nothing, the phase begins when the one before has ended.
     pub components: Vec<ComponentPlan>,
+    /// What the components take together, and what passing from one to the next costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Together>,
     /// The device that the predicted times are for, as planned with.
     pub device: DeviceSpec,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde demands a reference")]
+fn is_once(generations: &u32) -> bool {
+    *generations == 1
 }
 
 /// Digests of the inputs, so that a changed manifest or device is noticed.
@@ -105,6 +121,9 @@ pub struct ComponentPlan {
     pub unit: Unit,
     /// Passes that the makespan is for.
     pub passes: u32,
+    /// VRAM kept for what is not weights while it is in use, where that is not the budget's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<Bytes>,
     /// VRAM reserved for streamed bytes.
     #[serde(serialize_with = "yaml::flow_map")]
     pub window: Window,
@@ -194,8 +213,78 @@ pub struct Piece {
     pub bytes: Bytes,
     /// Its offsets in the slab, one per pass, used in turn; a resident piece has one.
     pub at: Vec<u64>,
+    /// What must have ended before its first copy; none for everything of the components before.
+    pub enters_after: Option<Entry>,
+    /// Resident, and no other component ever takes its bytes: copied in the first generation only.
+    pub kept: bool,
     /// Whether it stays.
     pub residency: Residency,
+}
+
+/// What must have ended before the first copy of a piece in its component's phase: `start`, or the use of a
+/// component before, in the last pass of it that there was (`transformer.blocks.39`, `transformer.blocks.39@-1` for
+/// the pass before the last).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing: its bytes are free from the start.
+    Start,
+    /// The last use of what was there.
+    Use {
+        /// The component.
+        component: String,
+        /// The use, counted from the component's last pass.
+        of: UseRef,
+    },
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("start"),
+            Self::Use { component, of } => write!(f, "{component}.{of}"),
+        }
+    }
+}
+
+impl FromStr for Entry {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text == "start" {
+            return Ok(Self::Start);
+        }
+        let Some((component, of)) = text.split_once('.') else {
+            return Err(format!(
+                "found {text:?}, expected start or a use of a component before such as vae.root"
+            ));
+        };
+        Ok(Self::Use { component: component.to_owned(), of: of.parse()? })
+    }
+}
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Entry {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Entry".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "start, or a use of a component before, in its last pass (transformer.blocks.39)",
+            "type": "string",
+        })
+    }
 }
 
 /// Whether a piece stays in VRAM while its component is in use.
@@ -365,6 +454,25 @@ impl<'de> Deserialize<'de> for Part {
     }
 }
 
+impl Piece {
+    /// A piece whose first copy waits for everything of the components before.
+    pub fn new(part: Part, bytes: Bytes, at: Vec<u64>, residency: Residency) -> Self {
+        Self { part, bytes, at, enters_after: None, kept: false, residency }
+    }
+
+    /// One that stays.
+    pub fn resident(part: Part, bytes: Bytes, at: u64) -> Self {
+        Self::new(part, bytes, vec![at], Residency::Resident)
+    }
+}
+
+impl ComponentPlan {
+    /// VRAM kept for what is not weights while it is in use.
+    pub fn reserve_of(&self, budget: &Budget) -> Bytes {
+        self.reserve.unwrap_or(budget.reserve)
+    }
+}
+
 impl BlockPlan {
     /// Whether every byte of it stays.
     pub fn is_resident(&self) -> bool {
@@ -379,6 +487,41 @@ impl BlockPlan {
 }
 
 impl Plan {
+    /// The one allocation: as large as its largest component needs it.
+    pub fn slab(&self) -> Bytes {
+        self.components.iter().map(|component| component.slab.bytes).max().unwrap_or_default()
+    }
+
+    /// What is predicted of every stage: of each component, in each generation.
+    pub fn predictions(&self) -> Result<Vec<Prediction>> {
+        let alone = self.components.iter().map(|component| component.prediction);
+        if self.pipeline.is_none() && self.generations == 1 {
+            return Ok(alone.collect());
+        }
+        let stages = super::stage::stages(&self.components, self.generations, &self.device)?;
+        let times = super::timing::unroll_stages(&stages);
+        let own = |(stage, times): (&super::stage::Stage, &super::timing::Unrolled)| Prediction {
+            first_pass: times.first_pass,
+            makespan: times.makespan,
+            stall: times.stall,
+            overlap: Fraction::of(times.overlap.get(), times.copy_busy.get()),
+            ..self.components[stage.component].prediction
+        };
+        Ok(stages.iter().zip(&times).map(own).collect())
+    }
+
+    /// The highest use of VRAM over all components: the slab, and what the component in use keeps for itself beyond
+    /// what it takes of the slab's end.
+    pub fn peak(&self) -> Bytes {
+        let slab = self.slab();
+        let vram = self.budget.vram;
+        let of = |component: &ComponentPlan| {
+            let whole = slab.saturating_add(component.reserve_of(&self.budget));
+            if component.reserve.is_some() { whole.min(vram) } else { whole }
+        };
+        self.components.iter().map(of).max().unwrap_or(slab)
+    }
+
     /// Reads a plan and checks that it says something: ids, sums, offsets. Whether it is *safe* is for the
     /// program's checker. `file` is only for messages.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self> {

@@ -18,6 +18,7 @@
 
 use super::cycle::{Graph, Ratio};
 use super::schedule::{Schedule, When};
+use super::stage::{Enter, Stage};
 use crate::lane::{Lane, OpKind};
 use crate::units::Nanos;
 
@@ -61,7 +62,7 @@ pub fn steady_pass(schedule: &Schedule) -> Ratio {
 }
 
 /// Times of a run of some passes from a cold start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unrolled {
     /// End of the first pass' last compute.
     pub first_pass: Nanos,
@@ -80,24 +81,110 @@ pub struct Unrolled {
 
 /// Runs the recurrence `start = max(end before on the lane, ends waited for)` over all passes: O(operations).
 pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
-    let ops = &schedule.ops;
-    let back = ops.iter().flat_map(|op| &op.waits).map(|wait| wait.passes_back).max().unwrap_or(0);
-    let depth = back as usize + 1;
-    let mut ends: Vec<Vec<Option<u64>>> = vec![vec![None; ops.len()]; depth];
-    let mut lane_end = [0u64; Lane::ALL.len()];
-    let mut totals = Totals::default();
-    let mut slack: Vec<Option<Nanos>> = vec![None; ops.len()];
-    // Where no pass but the first copies anything, nothing later overlaps what has computed.
-    let copies_go_on = ops.iter().any(|op| op.lane == Lane::H2d && op.when != When::First);
-    for pass in 0..passes {
+    let mut run = Run::default();
+    run.stage(schedule, passes, &[]);
+    run.finish().pop().unwrap_or_default()
+}
+
+/// The same over stages that follow one another. Each begins at the end of the last use before it; the makespan of the
+/// last includes what ends after its last use.
+pub fn unroll_stages(stages: &[Stage]) -> Vec<Unrolled> {
+    let mut run = Run::default();
+    for stage in stages {
+        run.stage(&stage.schedule, stage.passes, &stage.enters);
+    }
+    run.finish()
+}
+
+/// Ends of the operations of a stage's last passes.
+struct Ends {
+    passes: u32,
+    /// By row of passes and operation.
+    rows: Vec<Vec<Option<u64>>>,
+}
+
+impl Ends {
+    /// Rows for what waits reach back to, inside the stage and from the stages after it.
+    fn new(schedule: &Schedule, passes: u32) -> Self {
+        let waits = schedule.ops.iter().flat_map(|op| &op.waits);
+        let back = waits.map(|wait| wait.passes_back).max().unwrap_or(0).max(1);
+        Self { passes, rows: vec![vec![None; schedule.ops.len()]; back as usize + 1] }
+    }
+
+    fn row(&self, pass: u32) -> usize {
+        pass as usize % self.rows.len()
+    }
+
+    /// The end of an operation so many passes before the last; none where it was not part of that pass, or where
+    /// that is further back than anything is kept (it ended before what is kept began).
+    fn from_last(&self, op: usize, passes_back: u32) -> Option<u64> {
+        let pass = (self.passes - 1).checked_sub(passes_back)?;
+        self.rows[self.row(pass)][op].filter(|_| (passes_back as usize) < self.rows.len())
+    }
+}
+
+/// A run so far.
+#[derive(Default)]
+struct Run {
+    ends: Vec<Ends>,
+    lane_end: [u64; Lane::ALL.len()],
+    totals: Totals,
+    done: Vec<Unrolled>,
+}
+
+impl Run {
+    fn stage(&mut self, schedule: &Schedule, passes: u32, enters: &[Enter]) {
+        let before = self.lane_end.into_iter().max().unwrap_or(0);
+        if enters.iter().all(|enter| *enter == Enter::Everything) {
+            self.lane_end.fill(before);
+        }
+        let start = self.lane_end[Lane::Compute.index()];
+        self.totals.next_stage();
+        self.ends.push(Ends::new(schedule, passes));
+        let mut slack = vec![None; schedule.ops.len()];
+        let mut first_pass = 0;
+        for pass in 0..passes {
+            self.pass(schedule, pass, (enters, before), &mut slack);
+            if pass == 0 {
+                first_pass = self.lane_end[Lane::Compute.index()] - start;
+            }
+        }
+        self.done.push(Unrolled {
+            first_pass: Nanos::new(first_pass),
+            makespan: Nanos::new(self.lane_end[Lane::Compute.index()] - start),
+            slack,
+            ..Unrolled::default()
+        });
+    }
+
+    fn pass(
+        &mut self,
+        schedule: &Schedule,
+        pass: u32,
+        (enters, before): (&[Enter], u64),
+        slack: &mut [Option<Nanos>],
+    ) {
+        let ops = &schedule.ops;
+        let (earlier, own) = self.ends.split_at_mut(self.done.len());
+        let own = &mut own[0];
+        let passes = own.passes;
+        let depth = own.rows.len();
+        let ends = &mut own.rows;
         let row = pass as usize % depth;
         ends[row].fill(None);
         for (n, op) in ops.iter().enumerate() {
             if !op.when.includes(pass, passes) {
                 continue;
             }
-            let free = lane_end[op.lane.index()];
+            let free = self.lane_end[op.lane.index()];
             let (mut start, mut by_copy) = (free, false);
+            match enters.get(n).filter(|_| pass == 0) {
+                Some(Enter::Everything) => start = start.max(before),
+                Some(&Enter::Op { stage, op, passes_back }) => {
+                    start = start.max(earlier[stage].from_last(op, passes_back).unwrap_or(0));
+                }
+                Some(Enter::Nothing) | None => {}
+            }
             for wait in op.waits.iter().filter(|wait| wait.passes_back <= pass) {
                 let row = (pass - wait.passes_back) as usize % depth;
                 let end = ends[row][wait.op].unwrap_or(0);
@@ -116,69 +203,81 @@ pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
                 }
             }
             let end = start.saturating_add(op.duration.get());
-            totals.add(op.lane, start, end, if by_copy { start - free } else { 0 });
+            self.totals.add(op.lane, start, end, if by_copy { start - free } else { 0 });
             ends[row][n] = Some(end);
-            lane_end[op.lane.index()] = end;
-        }
-        if pass == 0 {
-            totals.first_pass = lane_end[Lane::Compute.index()];
-        }
-        if !copies_go_on {
-            totals.computes.clear();
+            self.lane_end[op.lane.index()] = end;
         }
     }
-    totals.finish(lane_end.into_iter().max().unwrap_or(0), slack)
+
+    fn finish(mut self) -> Vec<Unrolled> {
+        let end = self.lane_end.into_iter().max().unwrap_or(0);
+        let left = end - self.lane_end[Lane::Compute.index()];
+        if let Some(last) = self.done.last_mut() {
+            last.makespan = last.makespan.saturating_add(Nanos::new(left));
+        }
+        for (done, sums) in self.done.iter_mut().zip(&self.totals.stages) {
+            done.copy_busy = Nanos::new(sums.copy_busy);
+            done.overlap = Nanos::new(sums.overlap);
+            done.stall = Nanos::new(sums.stall);
+        }
+        self.done
+    }
+}
+
+/// Sums over a stage, by whose copies and computes they are.
+#[derive(Default)]
+struct Sums {
+    copy_busy: u64,
+    overlap: u64,
+    stall: u64,
 }
 
 /// Sums over a run. Operations arrive lane by lane in order of start, though not in order between lanes.
 #[derive(Default)]
 struct Totals {
-    first_pass: u64,
-    copy_busy: u64,
-    overlap: u64,
-    stall: u64,
-    /// Compute and copy intervals that later ones may still overlap.
+    stages: Vec<Sums>,
+    /// Compute and copy intervals that later ones may still overlap; copies with their stage.
     computes: std::collections::VecDeque<(u64, u64)>,
-    copies: std::collections::VecDeque<(u64, u64)>,
+    copies: std::collections::VecDeque<(u64, u64, usize)>,
 }
 
+/// Computes remembered at most where no copy has met them: a component that copies nothing may run for long.
+const REMEMBERED: usize = 1 << 16;
+
 impl Totals {
+    fn next_stage(&mut self) {
+        self.stages.push(Sums::default());
+    }
+
     fn add(&mut self, lane: Lane, start: u64, end: u64, stalled: u64) {
+        let stage = self.stages.len() - 1;
         match lane {
             Lane::Compute => {
-                self.stall += stalled;
+                self.stages[stage].stall += stalled;
                 self.computes.push_back((start, end));
             }
             Lane::H2d => {
-                self.copy_busy += end - start;
-                self.copies.push_back((start, end));
+                self.stages[stage].copy_busy += end - start;
+                self.copies.push_back((start, end, stage));
             }
             Lane::D2h | Lane::Disk | Lane::Host => return,
         }
         self.settle();
+        if self.copies.is_empty() && self.computes.len() > REMEMBERED {
+            self.computes.pop_front();
+        }
     }
 
     /// Meets the oldest compute with the oldest copy; the one that ends first meets nothing more.
     fn settle(&mut self) {
         while let (Some(&compute), Some(&copy)) = (self.computes.front(), self.copies.front()) {
             let common = compute.1.min(copy.1).saturating_sub(compute.0.max(copy.0));
-            self.overlap += common;
+            self.stages[copy.2].overlap += common;
             if compute.1 <= copy.1 {
                 self.computes.pop_front();
             } else {
                 self.copies.pop_front();
             }
-        }
-    }
-
-    fn finish(self, makespan: u64, slack: Vec<Option<Nanos>>) -> Unrolled {
-        Unrolled {
-            first_pass: Nanos::new(self.first_pass),
-            makespan: Nanos::new(makespan),
-            copy_busy: Nanos::new(self.copy_busy),
-            overlap: Nanos::new(self.overlap),
-            stall: Nanos::new(self.stall),
-            slack,
         }
     }
 }

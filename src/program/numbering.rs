@@ -72,6 +72,18 @@ impl Numbering {
         [&self.first, &self.middle, &self.last].into_iter().any(|shape| shape.count(lane) > 0)
     }
 
+    /// How many operations a lane runs in all.
+    pub fn total(&self, lane: Lane) -> u64 {
+        match self.passes {
+            0 => 0,
+            1 => self.first.count(lane),
+            passes => {
+                let middle = u64::from(passes - 2) * self.middle.count(lane);
+                self.first.count(lane) + middle + self.last.count(lane)
+            }
+        }
+    }
+
     /// The operation's number on its lane, from 0; none where it is not part of that pass.
     pub fn number(&self, op: usize, lane: Lane, pass: u32) -> Option<u64> {
         let position = self.shape(pass).position[op]?;

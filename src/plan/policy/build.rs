@@ -106,6 +106,7 @@ impl<'a> Builder<'a> {
             name: self.input.name.clone(),
             policy: name.to_owned(),
             unit: self.recipe.unit,
+            reserve: None,
             passes: self.input.passes,
             window: PlanWindow { bytes: window, slots: self.slots(&streamed, placed.bytes) },
             prefetch: prefetch(&streamed),
@@ -174,12 +175,7 @@ impl<'a> Builder<'a> {
         window_at: u64,
     ) -> BlockPlan {
         let unit = &self.units[n];
-        let staying = |part, bytes| Piece {
-            part,
-            bytes,
-            at: vec![resident_at],
-            residency: Residency::Resident,
-        };
+        let staying = |part, bytes| Piece::resident(part, bytes, resident_at);
         let mut pieces = Vec::new();
         match arc {
             None => pieces.push(staying(Part::All, unit.bytes)),
@@ -191,7 +187,7 @@ impl<'a> Builder<'a> {
                 let (bytes, copies, part) = self.part(n, false);
                 let at = at.iter().map(|at| at + window_at).collect();
                 let residency = Residency::Streamed(self.stream(arc, copies));
-                pieces.push(Piece { part, bytes, at, residency });
+                pieces.push(Piece::new(part, bytes, at, residency));
             }
         }
         let (block, bytes, compute) = (unit.name.clone(), unit.bytes, unit.compute);
