@@ -185,6 +185,6 @@ impl<'a> Windows<'a> {
                 }
             }
         }
-        graph.steady_from(Ratio::per_pass(0))
+        graph.ends_from(Ratio::per_pass(0))
     }
 }

@@ -136,14 +136,16 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
     let root = input.root.align_up(alignment);
     let stays: Bytes = (first..instance.uses.len()).map(|n| choice.resident(instance, n)).sum();
     let resident = root.saturating_add(stays);
-    let (mut at, mut placed) = (root, found.places.placed.iter());
+    let (mut at, mut placed) = (root, 0);
     for n in first..instance.uses.len() {
         let used = &instance.uses[n];
         let mut pieces = Vec::new();
         pieces.extend(resident_piece(used, &choice.copies[n], at));
         at = at.saturating_add(choice.resident(instance, n));
-        for (&run, placed) in choice.copies[n].iter().zip(&mut placed) {
-            pieces.push(streamed_piece(instance, used, run, placed, resident));
+        for &run in &choice.copies[n] {
+            let place = found.places.placed(placed);
+            pieces.push(streamed_piece(instance, used, run, &place, resident));
+            placed += 1;
         }
         let block = used.block.clone();
         blocks.push(BlockPlan { block, bytes: used.bytes, compute: used.compute, pieces });
@@ -223,7 +225,7 @@ fn slots(instance: &Instance, found: &Evaluated) -> u32 {
 fn prefetch(instance: &Instance, found: &Evaluated) -> u32 {
     let uses = instance.uses.len();
     let pieces = found.choice.pieces(instance);
-    let ahead = pieces.iter().zip(&found.places.placed).map(|(piece, placed)| match placed.after {
+    let ahead = pieces.iter().zip(found.places.after()).map(|(piece, after)| match *after {
         Some((user, back)) => (piece.user + uses * back as usize).saturating_sub(user + 1),
         None => uses.saturating_sub(1),
     });

@@ -57,7 +57,7 @@ fn event_graph(schedule: &Schedule) -> (Graph, u128) {
 /// The least time per pass with which the schedule can be repeated: the long-run mean of its execution.
 pub fn steady_pass(schedule: &Schedule) -> Ratio {
     let (graph, busiest) = event_graph(schedule);
-    graph.steady_from(Ratio::per_pass(busiest)).0
+    graph.steady_from(Ratio::per_pass(busiest))
 }
 
 /// Times of a run of some passes from a cold start.
