@@ -148,6 +148,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
     let components = plan.components.iter().map(|component| ComponentHeader {
         name: component.name.clone(),
         passes: component.passes,
+        turns: component.turns,
         blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
         unit: component.unit,
         bytes: component.blocks.iter().map(|block| block.bytes).collect(),

@@ -36,6 +36,11 @@ impl Ratio {
         Self { nanos, passes: 1 }
     }
 
+    /// The same time spread over so many passes.
+    pub fn over(self, passes: u128) -> Self {
+        Self { passes: self.passes * passes.max(1), ..self }
+    }
+
     /// The nanoseconds and the passes of which it is the quotient.
     pub fn parts(self) -> (u128, u128) {
         (self.nanos, self.passes)

@@ -17,8 +17,8 @@
 //! 2. every copy goes into bytes whose last user has ended, and never over a resident;
 //! 3. no byte lies outside the slab, and no two live pieces share one; so live bytes never exceed the slab.
 //!
-//! The offsets of a piece repeat after a few passes, and so does the state of the slab; walking two rounds of
-//! them (and the first and last pass, which differ) proves it for any number of passes.
+//! The offsets of a piece repeat after a few passes, and so do the turns in which it is copied and the state of the
+//! slab; walking two rounds of them (and the first and last pass, which differ) proves it for any number of passes.
 
 use std::collections::BTreeMap;
 
@@ -113,7 +113,8 @@ impl<'a> Walk<'a> {
         let ops = &phase.schedule.ops;
         let back = ops.iter().flat_map(|op| &op.waits).map(|w| w.passes_back).max().unwrap_or(0);
         let places = phase.places.iter().flatten();
-        let repeat = places.fold(1u64, |all, place| lcm(all, place.at.len() as u64));
+        let turns = u64::from(phase.schedule.turns());
+        let repeat = places.fold(turns, |all, place| lcm(all, place.at.len() as u64));
         let enough = repeat.saturating_mul(2).saturating_add(u64::from(back) + 2);
         let mut problems = Vec::new();
         if enough > u64::from(MAX_PASSES) {
@@ -251,7 +252,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let (from, to) = place.range(event.pass);
-            let pass = if place.resident { 0 } else { event.pass };
+            let pass = place.copied_in(event.pass);
             let held = self.slab.get_mut(&from).filter(|cell| {
                 cell.end == to && (cell.block, cell.piece, cell.pass) == (op.block, piece, pass)
             });
@@ -276,9 +277,11 @@ impl<'a> Walk<'a> {
     /// A use until whose end other blocks' bytes stay: they must be there still.
     fn hold(&mut self, op: &Op, event: Event) {
         for (block, piece) in self.held[op.block].clone() {
-            let (from, to) = self.phase.places[block][piece].range(event.pass);
+            let place = &self.phase.places[block][piece];
+            let (from, to) = place.range(event.pass);
+            let pass = place.copied_in(event.pass);
             let held = self.slab.get_mut(&from).filter(|cell| {
-                cell.end == to && (cell.block, cell.piece, cell.pass) == (block, piece, event.pass)
+                cell.end == to && (cell.block, cell.piece, cell.pass) == (block, piece, pass)
             });
             match held {
                 Some(cell) => cell.readers.push(event),

@@ -165,8 +165,9 @@ impl<'a> Simulation<'a> {
                 bytes: op.bytes,
                 waited_for: done.waited_for,
             });
-            if !op.releases.is_zero() {
-                self.in_use = self.in_use.saturating_sub(op.releases.get());
+            let released = op.released(done.pass);
+            if !released.is_zero() {
+                self.in_use = self.in_use.saturating_sub(released.get());
                 self.sample(recorder);
             }
             self.lanes.settle(lane, &self.numbering, self.phase.passes);
