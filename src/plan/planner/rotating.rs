@@ -46,7 +46,7 @@ pub const MOST_TURNS: u32 = 64;
 /// Counts of loads that are tried for a number of passes and a class of blocks, where there is one class or more.
 const COUNTS: [usize; 2] = [16, 5];
 
-/// Uses in all evaluated passes together: keeps the search within a tenth of a second.
+/// Uses in all evaluated passes together: what the search may cost, whatever the sizes and their number.
 const MOST_WORK: usize = 400_000;
 
 /// A plan in which blocks take turns staying.
