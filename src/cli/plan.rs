@@ -42,8 +42,10 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum GranularityArg {
-    /// Blocks stay or stream whole.
+    /// Blocks stay or stream whole; which do is the same in every pass.
     Block,
+    /// Blocks stay or stream whole, and take turns staying where that is faster.
+    Rotating,
     /// Some tensors of a block may stay while the others stream.
     Tensor,
 }
@@ -66,6 +68,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     };
     let granularity = match args.granularity {
         GranularityArg::Block => Granularity::Block,
+        GranularityArg::Rotating => Granularity::Rotating,
         GranularityArg::Tensor => Granularity::Tensor,
     };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
@@ -190,5 +193,6 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
         "window_bytes": plan.window.bytes.get(),
         "slots": plan.window.slots,
         "prefetch": plan.prefetch,
+        "turns": plan.turns,
     })
 }

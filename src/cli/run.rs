@@ -157,6 +157,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
         ComponentHeader {
             name: phase.component.clone(),
             passes: component.passes,
+            turns: component.turns,
             blocks: phase.blocks.clone(),
             unit: component.unit,
             bytes: component.blocks.iter().map(|block| block.bytes).collect(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::error::Result;
 use crate::figures::Origin;
 use crate::plan::{
-    Binding, BlockPlan, ComponentPlan, Margins, Plan, Prepared, ROOT, Request, Unit,
+    Binding, BlockPlan, ComponentPlan, Margins, Plan, Prepared, ROOT, Request, Residency, Unit,
 };
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -156,7 +156,33 @@ fn settings(component: &ComponentPlan) -> Vec<Line> {
     let ahead = counted(u64::from(component.prefetch), "use");
     let window = component.window.bytes.human();
     lines.push(("", format!("window {window}{slots}; a copy may start up to {ahead} ahead")));
+    lines.extend(turns(component));
     lines
+}
+
+/// How long blocks stay that take turns.
+fn turns(component: &ComponentPlan) -> Option<Line> {
+    let turns = u64::from(component.turns);
+    let pieces = component.blocks.iter().flat_map(|block| &block.pieces);
+    let loads = pieces.filter_map(|piece| match &piece.residency {
+        Residency::Streamed(stream) if !stream.loads.is_empty() => Some(stream.loads.len() as u64),
+        Residency::Streamed(_) | Residency::Resident => None,
+    });
+    let loads: Vec<u64> = loads.collect();
+    let all: u64 = loads.iter().sum();
+    let uses = turns * loads.len() as u64;
+    let text = format!(
+        "rotating: a block that takes turns stays for {} passes per copy on average; the plan repeats after {turns}. \
+         Only an executor of plans can run it; a fixed set of residents is --granularity block",
+        tenths(uses, all),
+    );
+    (!loads.is_empty()).then_some(("", text))
+}
+
+/// A quotient with one decimal.
+fn tenths(a: u64, b: u64) -> String {
+    let tenths = (10 * a + b / 2) / b.max(1);
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// How many units stay and stream.
@@ -177,9 +203,11 @@ fn unit_settings(unit: Unit, units: &[&BlockPlan]) -> String {
 fn list_settings(list: &str, members: &[&BlockPlan]) -> String {
     let index = |block: &BlockPlan| -> Option<u64> { block.block.rsplit_once('.')?.1.parse().ok() };
     let (mut stay, mut whole, mut part) = (Vec::new(), Vec::new(), Vec::new());
+    let mut turning = Vec::new();
     for block in members {
         match block.streamed_bytes() {
             Bytes::ZERO => stay.push(block),
+            _ if block.takes_turns() => turning.push(block),
             bytes if bytes == block.bytes => whole.push(block),
             _ => part.push(block),
         }
@@ -193,6 +221,9 @@ fn list_settings(list: &str, members: &[&BlockPlan]) -> String {
     }
     if !whole.is_empty() {
         parts.push(format!("{} stream whole ({})", whole.len(), indices(&whole)));
+    }
+    if !turning.is_empty() {
+        parts.push(format!("{} take turns staying ({})", turning.len(), indices(&turning)));
     }
     if !part.is_empty() {
         let sizes = || part.iter().map(|block| block.streamed_bytes());

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{BlockPlan, Entry, Evict, HostMemory, Part, Piece, Residency, Stream, UseRef};
+use super::spec::{
+    BlockPlan, Entry, Evict, HostMemory, Loads, Part, Piece, Residency, Stream, UseRef,
+};
 use crate::units::{Bytes, Nanos};
 
 /// A value, or a list of them.
@@ -45,6 +47,8 @@ pub(super) struct BlockFields {
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Loads::is_empty")]
+    loads: Loads,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pieces: Option<Vec<PieceFields>>,
 }
@@ -77,6 +81,8 @@ struct PieceFields {
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Loads::is_empty")]
+    loads: Loads,
 }
 
 impl TryFrom<PieceFields> for Piece {
@@ -98,9 +104,10 @@ impl TryFrom<PieceFields> for Piece {
                     || predicted
                     || fields.from.is_some()
                     || fields.copies.is_some()
+                    || !fields.loads.is_empty()
                 {
-                    return Err("found issue, evict, held, copies, from or slack on a resident piece, expected them \
-                                on streamed pieces only"
+                    return Err("found issue, evict, held, copies, from, slack or loads on a resident piece, \
+                                expected them on streamed pieces only"
                         .into());
                 }
                 (part, Residency::Resident)
@@ -114,6 +121,7 @@ impl TryFrom<PieceFields> for Piece {
                     copies: fields.copies.filter(|&copies| copies > 1).unwrap_or(0),
                     from: fields.from.unwrap_or_default(),
                     slack: fields.slack,
+                    loads: fields.loads,
                 };
                 (part, Residency::Streamed(stream))
             }
@@ -150,6 +158,7 @@ impl From<Piece> for PieceFields {
                 copies: (stream.copies > 1).then_some(stream.copies),
                 from: (stream.from != HostMemory::Pinned).then_some(stream.from),
                 slack: stream.slack,
+                loads: stream.loads,
                 ..fields
             },
         }
@@ -169,7 +178,8 @@ impl TryFrom<BlockFields> for BlockPlan {
             || fields.copies.is_some()
             || fields.enters_after.is_some()
             || fields.kept.is_some()
-            || fields.slack.is_some();
+            || fields.slack.is_some()
+            || !fields.loads.is_empty();
         let pieces = match fields.pieces {
             Some(_) if flat => {
                 return Err(format!("block {block:?}: found pieces beside the short form"));
@@ -189,6 +199,7 @@ impl TryFrom<BlockFields> for BlockPlan {
                 copies: fields.copies,
                 from: fields.from,
                 slack: fields.slack,
+                loads: fields.loads,
             }],
         };
         let pieces: Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
@@ -219,6 +230,7 @@ impl From<BlockPlan> for BlockFields {
             copies: flat.copies,
             from: flat.from,
             slack: flat.slack,
+            loads: flat.loads,
             pieces: (!single).then_some(pieces),
         }
     }

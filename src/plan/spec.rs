@@ -11,7 +11,17 @@
 //!
 //! Offsets count from the start of the slab. `at` with several offsets gives one per pass, used in turn: with
 //! two slots and an odd number of streamed blocks a block alternates between the slots.
+//!
+//! Where blocks take turns staying, the plan repeats after `turns` passes, and `loads` says in which of them a piece
+//! is copied, each with the use that frees its place. In the others its bytes are those of the pass before, where
+//! they were:
+//!
+//! ```yaml
+//! - {block: blocks.3, bytes: 436224000, compute: 1ms, streamed: all, at: [0, 0, 436224000],
+//!    evict_after: use, loads: {0: blocks.1, 2: blocks.2}}
+//! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -90,8 +100,10 @@ pub struct Digests {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Granularity {
-    /// Blocks stay or stream whole.
+    /// Blocks stay or stream whole; which do is the same in every pass.
     Block,
+    /// Blocks stay or stream whole, and may take turns staying.
+    Rotating,
     /// A part of a block may stay while the rest streams: some tensors, and of one tensor some rows.
     Tensor,
 }
@@ -124,6 +136,9 @@ pub struct ComponentPlan {
     /// VRAM kept for what is not weights while it is in use, where that is not the budget's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<Bytes>,
+    /// Passes after which the plan repeats: more than 1 where blocks take turns staying.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub turns: u32,
     /// VRAM reserved for streamed bytes.
     #[serde(serialize_with = "yaml::flow_map")]
     pub window: Window,
@@ -145,6 +160,15 @@ pub struct ComponentPlan {
     /// Every use in order of execution; the root, where there is one, comes first under the name `root`.
     #[serde(serialize_with = "yaml::flow_maps")]
     pub blocks: Vec<BlockPlan>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one(turns: &u32) -> bool {
+    *turns == 1
 }
 
 /// VRAM reserved for streamed bytes: in slots when they are equal, in bytes always.
@@ -313,7 +337,14 @@ pub struct Stream {
     pub from: HostMemory,
     /// Predicted: the least time from its arrival to its use, over all passes but the first.
     pub slack: Option<Nanos>,
+    /// The turns in which it is copied, each with the use that must have ended before; empty where it is copied in
+    /// every pass. Where it is not copied in the first pass of all, it comes with the residents.
+    pub loads: Loads,
 }
+
+/// By turn (pass modulo [`ComponentPlan::turns`]): the use that must have ended before the copy may start; none when
+/// its place is free anyway.
+pub type Loads = BTreeMap<u32, Option<UseRef>>;
 
 /// When a streamed piece's bytes are released.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -479,7 +510,16 @@ impl BlockPlan {
         self.pieces.iter().all(|piece| piece.residency == Residency::Resident)
     }
 
-    /// The bytes that are brought in for each use.
+    /// Whether it takes turns staying.
+    pub fn takes_turns(&self) -> bool {
+        let turns = |piece: &Piece| match &piece.residency {
+            Residency::Streamed(stream) => !stream.loads.is_empty(),
+            Residency::Resident => false,
+        };
+        self.pieces.iter().any(turns)
+    }
+
+    /// The bytes that are brought in for each use, or for some of them.
     pub fn streamed_bytes(&self) -> Bytes {
         let streamed = |piece: &&Piece| piece.residency != Residency::Resident;
         self.pieces.iter().filter(streamed).map(|piece| piece.bytes).sum()
@@ -535,6 +575,13 @@ impl Plan {
             "for the device below. streamed: copied for every use, once issue_after has ended",
             "(@-1: in the previous pass); several offsets in `at` are used in turn, one per pass.",
         ];
-        yaml::to_string(&comments.map(str::to_owned), self)
+        let rotating = [
+            "loads: copied only in these passes of every `turns`, once the use named has ended; in the",
+            "others the bytes of the pass before are used again, where they are.",
+        ];
+        let turns = self.components.iter().any(|component| component.turns > 1);
+        let comments = comments.into_iter().chain(rotating.into_iter().filter(|_| turns));
+        let comments: Vec<String> = comments.map(str::to_owned).collect();
+        yaml::to_string(&comments, self)
     }
 }

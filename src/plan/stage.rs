@@ -12,7 +12,8 @@
 
 use std::collections::BTreeMap;
 
-use super::schedule::{Op, Schedule};
+use super::op::Op;
+use super::schedule::Schedule;
 use super::spec::{ComponentPlan, Entry, Piece, ROOT, Residency};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Problem, Result};

@@ -14,41 +14,52 @@
 //!   copy 2 ─▶ compute 2 ─▶ copy 0 of the next pass ─▶ … ─▶ copy 2    slot reuse
 //! ```
 //!
+//! Where blocks take turns staying, the graph has the operations of all turns, and a pass is its share of them.
+//!
 //! [`super::cycle`] finds it, starting from the busiest lane. All integers.
 
 use super::cycle::{Graph, Ratio};
-use super::schedule::{Schedule, When};
+use super::schedule::Schedule;
 use super::stage::{Enter, Stage};
 use crate::lane::{Lane, OpKind};
 use crate::units::Nanos;
 
-/// The event graph of one steady pass, and how long its busiest lane is busy.
+/// The event graph of the steady passes of all turns, one after the other, and how long its busiest lane is busy in
+/// them. What follows is the first turn again.
 fn event_graph(schedule: &Schedule) -> (Graph, u128) {
     let ops = &schedule.ops;
-    let mut graph = Graph::with_capacity(ops.len(), 3 * ops.len());
+    let turns = schedule.turns();
+    let count = ops.len() * turns as usize;
+    let mut graph = Graph::with_capacity(count, 3 * count);
     // What happens only in the first pass has no part in the steady state.
-    let mut node = vec![None; ops.len()];
-    for (n, op) in ops.iter().enumerate().filter(|(_, op)| op.when != When::First) {
-        node[n] = Some(graph.node(op.duration.get()));
+    let mut node = Vec::with_capacity(count);
+    for turn in 0..turns {
+        node.extend(
+            ops.iter().map(|op| op.when.in_turn(turn).then(|| graph.node(op.duration.get()))),
+        );
     }
     let mut busiest = 0;
     for lane in Lane::ALL {
-        let on_lane = (0..ops.len()).filter(|&n| ops[n].lane == lane);
-        let on_lane: Vec<usize> = on_lane.filter_map(|n| node[n]).collect();
-        for pair in on_lane.windows(2) {
+        let on_lane = || (0..count).filter(|&n| ops[n % ops.len()].lane == lane);
+        let nodes: Vec<usize> = on_lane().filter_map(|n| node[n]).collect();
+        for pair in nodes.windows(2) {
             graph.arc(pair[0], pair[1], 0);
         }
-        if let (Some(&first), Some(&last)) = (on_lane.first(), on_lane.last()) {
+        if let (Some(&first), Some(&last)) = (nodes.first(), nodes.last()) {
             graph.arc(last, first, 1);
         }
-        let steady = ops.iter().filter(|op| op.lane == lane && op.when != When::First);
-        busiest = busiest.max(steady.map(|op| u128::from(op.duration.get())).sum());
+        let steady = on_lane().filter(|&n| node[n].is_some());
+        busiest = busiest.max(steady.map(|n| u128::from(ops[n % ops.len()].duration.get())).sum());
     }
-    for (n, op) in ops.iter().enumerate() {
-        let Some(to) = node[n] else { continue };
-        for wait in &op.waits {
-            if let Some(from) = node[wait.op] {
-                graph.arc(from, to, wait.passes_back);
+    for (n, to) in node.iter().enumerate() {
+        let Some(to) = *to else { continue };
+        let turn = u32::try_from(n / ops.len()).unwrap_or(0);
+        for wait in &ops[n % ops.len()].waits {
+            // Rounds of all turns back, and the turn of that round.
+            let rounds = wait.passes_back.saturating_sub(turn).div_ceil(turns);
+            let target = (turn + rounds * turns - wait.passes_back) as usize;
+            if let Some(from) = node[target * ops.len() + wait.op] {
+                graph.arc(from, to, rounds);
             }
         }
     }
@@ -58,7 +69,7 @@ fn event_graph(schedule: &Schedule) -> (Graph, u128) {
 /// The least time per pass with which the schedule can be repeated: the long-run mean of its execution.
 pub fn steady_pass(schedule: &Schedule) -> Ratio {
     let (graph, busiest) = event_graph(schedule);
-    graph.steady_from(Ratio::per_pass(busiest)).0
+    graph.steady_from(Ratio::per_pass(busiest)).over(u128::from(schedule.turns()))
 }
 
 /// Times of a run of some passes from a cold start.

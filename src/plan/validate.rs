@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::slice::Slice;
 use super::spec::{
-    BlockPlan, ComponentPlan, Entry, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, UseRef,
+    BlockPlan, ComponentPlan, Entry, Evict, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, UseRef,
 };
 use crate::error::Problem;
 use crate::units::Bytes;
@@ -15,6 +15,9 @@ const MAX_GENERATIONS: u32 = 64;
 
 /// Offsets that a piece may take turns in; the planner uses a dozen at most.
 const MAX_PLACES: usize = 64;
+
+/// Passes after which a plan repeats, at most.
+const MAX_TURNS: u32 = super::planner::MOST_TURNS;
 
 /// Everything that is wrong, in the order of the file; empty when the plan is consistent.
 pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
@@ -94,6 +97,9 @@ fn check_component(
     let (passes, most) = (component.passes, workload::MAX_PASSES);
     let expected = format!("1 to {most}");
     require((1..=most).contains(&passes), "passes", passes.to_string(), expected);
+    let turns = component.turns;
+    let expected = format!("1 to {MAX_TURNS}");
+    require((1..=MAX_TURNS).contains(&turns), "turns", turns.to_string(), expected);
     let peak = component.prediction.peak;
     let reserve = component.reserve_of(&plan.budget);
     let real = slab.bytes.saturating_add(reserve);
@@ -138,6 +144,9 @@ fn check_component(
     for (n, block) in component.blocks.iter().enumerate() {
         let place = format!("{place}.blocks[{n}]");
         check_block(&place, &names, plan.device.alignment, block, slab.bytes, problems);
+        for (n, piece) in block.pieces.iter().enumerate() {
+            check_loads(&format!("{place}.pieces[{n}]"), &names, component.turns, piece, problems);
+        }
     }
 }
 
@@ -225,6 +234,52 @@ fn check_offsets(
             let expected = format!("an end within the slab of {} bytes", slab.get());
             problems.push(Problem::new(format!("{place}.at"), found, expected));
         }
+    }
+}
+
+/// A piece that takes turns staying says where it lies in every turn, and moves only when it is copied.
+fn check_loads(
+    place: &str,
+    names: &BTreeSet<&str>,
+    turns: u32,
+    piece: &Piece,
+    problems: &mut Vec<Problem>,
+) {
+    let Residency::Streamed(stream) = &piece.residency else { return };
+    if stream.loads.is_empty() {
+        return;
+    }
+    let mut found = |field: &str, found: String, expected: String| {
+        problems.push(Problem::new(format!("{place}.{field}"), found, expected));
+    };
+    for (&turn, after) in &stream.loads {
+        if turn >= turns {
+            found("loads", format!("turn {turn}"), format!("turns below {turns}, see turns"));
+        }
+        let unknown = after.as_ref().filter(|after| !names.contains(after.block.as_str()));
+        if let Some(after) = unknown {
+            let expected = "the id of a block of this component".to_owned();
+            found("loads", format!("{:?}", after.block), expected);
+        }
+    }
+    let beside = stream.issue_after.is_some() || stream.issue_before.is_some();
+    if beside || stream.held_until.is_some() || stream.evict_after != Evict::Use {
+        let fields =
+            "issue_after, issue_before, held_until or a write-back beside loads".to_owned();
+        found("loads", fields, "loads alone: each names what its copy waits for".to_owned());
+    }
+    if piece.at.len() != 1 && piece.at.len() != turns as usize {
+        let expected = format!("one, or {turns}: one for each turn");
+        found("at", format!("{} offsets", piece.at.len()), expected);
+        return;
+    }
+    let at = |turn: u32| piece.at[turn as usize % piece.at.len()];
+    let moved = (0..turns).find(|&turn| {
+        at(turn) != at((turn + turns - 1) % turns) && !stream.loads.contains_key(&turn)
+    });
+    if let Some(turn) = moved {
+        let expected = "the offset of the turn before, or a load in this turn".to_owned();
+        found("at", format!("another offset in turn {turn}, which has no load"), expected);
     }
 }
 

@@ -20,8 +20,8 @@
 //! Phases follow one another over the same slab and the same lanes: a copy of the next component into bytes of this
 //! one is held against the last uses of this one, and what is kept for a later generation must still be there.
 //!
-//! The offsets of a piece repeat after a few passes, and so does the state of the slab; walking two rounds of
-//! them (and the first and last pass, which differ) proves it for any number of passes.
+//! The offsets of a piece repeat after a few passes, and so do the turns in which it is copied and the state of the
+//! slab; walking two rounds of them (and the first and last pass, which differ) proves it for any number of passes.
 
 use std::collections::BTreeMap;
 
@@ -140,7 +140,8 @@ impl<'a> Walk<'a> {
         let ops = &phase.schedule.ops;
         let back = ops.iter().flat_map(|op| &op.waits).map(|w| w.passes_back).max().unwrap_or(0);
         let places = phase.places.iter().flatten();
-        let repeat = places.fold(1u64, |all, place| lcm(all, place.at.len() as u64));
+        let turns = u64::from(phase.schedule.turns());
+        let repeat = places.fold(turns, |all, place| lcm(all, place.at.len() as u64));
         // The last pass takes its turn among the offsets as it does in the whole run.
         let turn = u64::from(phase.passes.saturating_sub(1)) % repeat;
         let enough = repeat.saturating_mul(2).saturating_add(u64::from(back) + 2);
@@ -348,7 +349,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let (from, to) = place.range(event.pass);
-            let pass = if place.resident { 0 } else { event.pass };
+            let pass = place.copied_in(event.pass);
             let held = self.slab.get_mut(&from).filter(|cell| {
                 let same = (cell.of, cell.block, cell.piece, cell.pass)
                     == (phase.of, op.block, piece, pass);
@@ -378,10 +379,12 @@ impl<'a> Walk<'a> {
     fn hold(&mut self, op: &Op, event: Event) {
         for (block, piece) in self.held[op.block].clone() {
             let phase = &self.program.phases[event.phase];
-            let (from, to) = phase.places[block][piece].range(event.pass);
+            let place = &phase.places[block][piece];
+            let (from, to) = place.range(event.pass);
+            let pass = place.copied_in(event.pass);
             let held = self.slab.get_mut(&from).filter(|cell| {
                 let same = (cell.phase, cell.block, cell.piece, cell.pass)
-                    == (event.phase, block, piece, event.pass);
+                    == (event.phase, block, piece, pass);
                 cell.end == to && same
             });
             match held {

@@ -67,6 +67,8 @@ pub struct Place {
     pub bytes: Bytes,
     /// Whether the bytes stay from the first pass to the last.
     pub resident: bool,
+    /// The turns in which it is copied, ascending, and how many turns there are; none where it is copied in every pass.
+    pub loads: Option<(Vec<u32>, u32)>,
     /// The later use of the same pass until whose end they stay, by index; none for their own.
     pub held_until: Option<usize>,
 }
@@ -78,13 +80,29 @@ impl Place {
         (at, at.saturating_add(self.bytes.get()))
     }
 
-    fn of(piece: &Piece, index: &BTreeMap<&str, usize>) -> Self {
-        let (resident, held) = match &piece.residency {
-            Residency::Resident => (true, None),
-            Residency::Streamed(stream) => (false, stream.held_until.as_deref()),
+    /// The pass, at or before this one, whose copy brought the bytes that a use finds there.
+    pub fn copied_in(&self, pass: u32) -> u32 {
+        match &self.loads {
+            _ if self.resident => 0,
+            None => pass,
+            Some((loads, turns)) => {
+                let loaded = |pass: &u32| loads.binary_search(&(pass % (*turns).max(1))).is_ok();
+                (pass.saturating_sub(*turns)..=pass).rev().find(loaded).unwrap_or(0)
+            }
+        }
+    }
+
+    fn of(piece: &Piece, index: &BTreeMap<&str, usize>, turns: u32) -> Self {
+        let (resident, held, loads) = match &piece.residency {
+            Residency::Resident => (true, None, None),
+            Residency::Streamed(stream) => {
+                let loads: Vec<u32> = stream.loads.keys().copied().collect();
+                let loads = Some((loads, turns)).filter(|(loads, _)| !loads.is_empty());
+                (false, stream.held_until.as_deref(), loads)
+            }
         };
         let held_until = held.and_then(|held| index.get(held).copied());
-        Self { at: piece.at.clone(), bytes: piece.bytes, resident, held_until }
+        Self { at: piece.at.clone(), bytes: piece.bytes, resident, loads, held_until }
     }
 }
 
@@ -107,10 +125,8 @@ impl Phase {
         let names = component.blocks.iter().enumerate();
         let index: BTreeMap<&str, usize> =
             names.map(|(n, block)| (block.block.as_str(), n)).collect();
-        let places = component
-            .blocks
-            .iter()
-            .map(|block| block.pieces.iter().map(|piece| Place::of(piece, &index)).collect());
+        let place = |piece| Place::of(piece, &index, component.turns);
+        let places = component.blocks.iter().map(|block| block.pieces.iter().map(place).collect());
         Self {
             component: name,
             passes: stage.passes,

@@ -193,7 +193,7 @@ impl<'a> Simulation<'a> {
                 bytes: op.bytes,
                 waited_for: done.waited_for,
             });
-            let released = op.releases.saturating_add(self.leaves(&done));
+            let released = op.released(done.pass).saturating_add(self.leaves(&done));
             if !released.is_zero() {
                 self.in_use = self.in_use.saturating_sub(released.get());
                 self.sample(recorder);

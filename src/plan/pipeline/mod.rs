@@ -124,6 +124,11 @@ pub struct Planned {
 impl Pipeline {
     /// The plan that is found best. Infeasible where a component cannot be held as asked.
     pub fn plan(&self) -> Result<Planned> {
+        if self.granularity == Granularity::Rotating {
+            let message = "blocks take turns staying in a component that is planned alone";
+            let hint = Some("give --granularity tensor or block for several".to_owned());
+            return Err(Error::Usage { message: message.to_owned(), hint });
+        }
         let asked: Vec<bool> = self.members.iter().map(|m| m.hold == Hold::Resident).collect();
         let mut best = self.with_kept(&asked)?;
         if self.generations < 2 {

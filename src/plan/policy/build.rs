@@ -108,6 +108,7 @@ impl<'a> Builder<'a> {
             unit: self.recipe.unit,
             reserve: None,
             passes: self.input.passes,
+            turns: 1,
             window: PlanWindow { bytes: window, slots: self.slots(&streamed, placed.bytes) },
             prefetch: prefetch(&streamed),
             slab: Slab { bytes, resident, window },
@@ -205,6 +206,7 @@ impl<'a> Builder<'a> {
             held_until: (arc.until != arc.unit).then(|| self.units[arc.until].name.clone()),
             copies: if self.recipe.per_tensor && copies > 1 { copies } else { 0 },
             slack: None,
+            loads: crate::plan::Loads::new(),
             // What lies outside the lists moves without a stream, from ordinary memory.
             from: match self.from {
                 HostMemory::Pinned if root && self.input.instance.device.pageable.is_some() => {
