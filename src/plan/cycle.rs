@@ -20,6 +20,7 @@
 //! ```
 
 use std::cmp::Ordering;
+use std::ops::{Add, Mul, Sub};
 
 use crate::units::Nanos;
 
@@ -75,6 +76,34 @@ pub struct Graph {
     arcs: Vec<(u32, u32, u32, u64)>,
 }
 
+/// Instants, wide enough for a graph.
+trait Time: Copy + PartialOrd + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+    /// A time; what does not fit was not to be asked for.
+    fn of(nanos: u128) -> Self;
+    /// The same in 128 bits.
+    fn wide(self) -> i128;
+}
+
+impl Time for i64 {
+    fn of(nanos: u128) -> Self {
+        Self::try_from(nanos).unwrap_or(Self::MAX)
+    }
+
+    fn wide(self) -> i128 {
+        i128::from(self)
+    }
+}
+
+impl Time for i128 {
+    fn of(nanos: u128) -> Self {
+        Self::try_from(nanos).unwrap_or(Self::MAX)
+    }
+
+    fn wide(self) -> i128 {
+        self
+    }
+}
+
 /// A set of arcs in which every node has at most one predecessor.
 type Chosen = Vec<u32>;
 
@@ -123,26 +152,46 @@ impl Graph {
     }
 
     /// Longest paths under a guess; the ratio of a cycle that beats it, if there is one.
+    ///
+    /// In 64 bits where no path can leave them, which is almost always, else in 128.
     fn beats(&self, guess: Ratio, reach: &mut [i128]) -> Option<Ratio> {
-        let signed = |value: u128| i128::try_from(value).unwrap_or(i128::MAX);
-        let (nanos, passes) = (signed(guess.nanos), signed(guess.passes));
-        let mut chosen: Chosen = vec![NONE; self.durations.len()];
-        for (end, &own) in reach.iter_mut().zip(&self.durations) {
-            *end = i128::from(own) * passes;
+        let all: u128 = self.durations.iter().map(|&own| u128::from(own)).sum();
+        let of_arc = |&(to, _, _, delay): &(u32, u32, u32, u64)| {
+            u128::from(self.durations[to as usize]) + u128::from(delay)
+        };
+        let along: u128 = self.arcs.iter().map(of_arc).sum();
+        let spans: u128 = self.arcs.iter().map(|&(_, _, span, _)| u128::from(span)).sum();
+        // Between two looks for a cycle every arc is followed once, and before that no path repeats a node.
+        let up = all.saturating_add(along).saturating_mul(guess.passes).saturating_mul(2);
+        let down = spans.saturating_mul(guess.nanos);
+        match up.saturating_add(down) < 1 << 62 {
+            true => self.relax::<i64>(guess, reach),
+            false => self.relax::<i128>(guess, reach),
         }
+    }
+
+    fn relax<T: Time>(&self, guess: Ratio, reach: &mut [i128]) -> Option<Ratio> {
+        let (nanos, passes) = (T::of(guess.nanos), T::of(guess.passes));
+        let scaled = |nanos: u64| T::of(u128::from(nanos)) * passes;
+        let mut chosen: Chosen = vec![NONE; self.durations.len()];
+        let mut ends: Vec<T> = self.durations.iter().map(|&own| scaled(own)).collect();
+        let weight = |&(to, _, span, delay): &(u32, u32, u32, u64)| {
+            let own = scaled(self.durations[to as usize]) + scaled(delay);
+            own - T::of(u128::from(span)) * nanos
+        };
+        let weights: Vec<T> = self.arcs.iter().map(weight).collect();
         loop {
             let mut changed = false;
-            for (index, &(to, from, span, delay)) in self.arcs.iter().enumerate() {
-                let (to, from) = (to as usize, from as usize);
-                let own = (i128::from(self.durations[to]) + i128::from(delay)) * passes;
-                let end = reach[from] + own - i128::from(span) * nanos;
-                if end > reach[to] {
-                    reach[to] = end;
-                    chosen[to] = u32::try_from(index).unwrap_or(NONE);
+            for (index, (&(to, from, ..), &weight)) in self.arcs.iter().zip(&weights).enumerate() {
+                let end = ends[from as usize] + weight;
+                if end > ends[to as usize] {
+                    ends[to as usize] = end;
+                    chosen[to as usize] = u32::try_from(index).unwrap_or(NONE);
                     changed = true;
                 }
             }
             if !changed {
+                reach.iter_mut().zip(ends).for_each(|(reach, end)| *reach = end.wide());
                 return None;
             }
             if let Some(ratio) = self.best_cycle(&chosen).filter(|&ratio| ratio > guess) {

@@ -110,10 +110,16 @@ pub fn steady(instance: &Instance, pieces: &[Streamed], places: &Placement) -> R
     let mut next = 0;
     for (n, &node) in computes.iter().enumerate() {
         while next < pieces.len() && pieces[next].user == n {
+            // The use that frees its place comes before the copy before it, most of the time.
+            let after = places.placed[next].after;
+            let before = next.checked_sub(1).unwrap_or(copies.len() - 1);
+            let early = after.filter(|&(user, _)| computes[user] < copies[before]);
+            let late = after.filter(|&(user, _)| computes[user] >= copies[before]);
+            early
+                .into_iter()
+                .for_each(|(user, back)| graph.arc(computes[user], copies[next], back));
             follow(&mut graph, &copies, next);
-            if let Some((user, back)) = places.placed[next].after {
-                graph.arc(computes[user], copies[next], back);
-            }
+            late.into_iter().for_each(|(user, back)| graph.arc(computes[user], copies[next], back));
             next += 1;
         }
         follow(&mut graph, &computes, n);
