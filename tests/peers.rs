@@ -26,6 +26,7 @@ fn input(instance: Instance) -> ComponentInput {
         passes: 20,
         reserve: Bytes::ZERO,
         unit: Unit::Block,
+        rank: None,
     }
 }
 
@@ -371,6 +372,7 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
     let request = |vram: Bytes| Request {
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        rank: None,
         manifest: manifest.clone(),
         components: vec![main.name.clone()],
         workload: workload.clone(),

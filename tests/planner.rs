@@ -56,6 +56,7 @@ fn empty(instance: &Instance, weights: Bytes) -> Plan {
             workload: String::new(),
         },
         granularity: Granularity::Tensor,
+        rank: None,
         budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights },
         components: Vec::new(),
         device: instance.device.clone(),

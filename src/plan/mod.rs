@@ -71,7 +71,7 @@ mod validate;
 pub use choice::{Choice, Evaluated};
 pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance};
-pub use make::{Prepared, Request};
+pub use make::{Prepared, RankCosts, Request};
 pub use margins::{Binding, Margins};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};
 pub use schedule::{Op, Schedule, Wait, When};

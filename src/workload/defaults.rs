@@ -68,7 +68,12 @@ pub fn default_for(manifest: &Manifest) -> Workload {
         height: None,
         width: None,
         frames: None,
-        reserve: Reserve { context: CONTEXT, activations: FIXED, workspace: WORKSPACE },
+        reserve: Reserve {
+            context: CONTEXT,
+            activations: FIXED,
+            workspace: WORKSPACE,
+            ..Reserve::default()
+        },
         compute: BTreeMap::new(),
     };
     let Some(main) = manifest.main_component() else { return workload };

@@ -77,12 +77,24 @@ pub struct Reserve {
     /// Workspace of libraries.
     #[serde(default)]
     pub workspace: Bytes,
+    /// A block gathered from several ranks while it computes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gathered: Bytes,
+}
+
+fn is_zero(size: &Bytes) -> bool {
+    size.is_zero()
 }
 
 impl Reserve {
+    /// Every part of it.
+    fn parts(&self) -> [Bytes; 4] {
+        [self.context, self.activations, self.workspace, self.gathered]
+    }
+
     /// The sum, saturating.
     pub fn total(&self) -> Bytes {
-        self.context.saturating_add(self.activations).saturating_add(self.workspace)
+        self.parts().into_iter().sum()
     }
 }
 
@@ -140,8 +152,8 @@ impl Workload {
             let place = format!("tokens.{stream}");
             require((1..=1 << 32).contains(&tokens), &place, tokens.to_string(), "1 to 2^32");
         }
-        let reserve = [self.reserve.context, self.reserve.activations, self.reserve.workspace];
-        let total = reserve.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
+        let parts = self.reserve.parts();
+        let total = parts.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
         let found = "more than 2^64 bytes".into();
         require(total.is_some(), "reserve", found, "a total that fits 64 bits");
         problems
