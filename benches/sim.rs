@@ -28,6 +28,7 @@ fn request(model: &str, device: &str, gib: u64) -> Request {
         unit: Unit::Block,
         holds: Default::default(),
         generations: 1,
+        rank: None,
         manifest,
     }
 }

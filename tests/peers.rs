@@ -46,7 +46,7 @@ fn equal(count: u64, bytes: u64, compute: u64) -> ComponentInput {
 
 fn best(policy: &str, input: &ComponentInput) -> Option<Setting> {
     let bounds = bound::bound(&input.instance);
-    let mut explored = Policy::parse(policy).expect("a policy").explore(input).expect("settings");
+    let explored = Policy::parse(policy).expect("a policy").explore(input).expect("settings");
     explored.best(input, &bounds).expect("a plan")
 }
 
@@ -195,6 +195,7 @@ fn file(component: ComponentPlan, input: &ComponentInput) -> Plan {
         model: "equal".to_owned(),
         digests: Digests { manifest: none(), device: none(), workload: none() },
         granularity: Granularity::Block,
+        rank: None,
         generations: 1,
         pipeline: None,
         budget: Budget { vram: weights, reserve: Bytes::ZERO, weights },
@@ -349,7 +350,7 @@ proptest! {
     fn every_plan_of_every_policy_is_safe_and_does_what_it_predicts(input in inputs()) {
         for spec in POLICIES {
             let bounds = bound::bound(&input.at(spec.unit()).instance);
-            let mut explored = Policy::parse(spec.name).expect("known").explore(&input).expect("settings");
+            let explored = Policy::parse(spec.name).expect("known").explore(&input).expect("settings");
             if let Some(best) = explored.best(&input, &bounds).expect("a plan") {
                 holds(spec.name, &input, &best)?;
             }
@@ -375,6 +376,7 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
         unit: Unit::Block,
         holds: Default::default(),
         generations: 1,
+        rank: None,
         manifest: manifest.clone(),
         components: vec![main.name.clone()],
         workload: workload.clone(),

@@ -98,6 +98,7 @@ fn file(pipeline: &Pipeline, planned: &Planned) -> Plan {
         model: "m".into(),
         digests: Digests { manifest: none(), device: none(), workload: none() },
         granularity: Granularity::Block,
+        rank: None,
         budget: Budget { vram: pipeline.vram, reserve: Bytes::ZERO, weights: pipeline.vram },
         generations: pipeline.generations,
         components: planned.components.clone(),
@@ -364,6 +365,7 @@ fn wans_boundary_costs_what_the_link_demands() {
             unit: Unit::Block,
             holds: BTreeMap::new(),
             generations: 1,
+            rank: None,
             manifest,
         };
         let plan = request.plan().expect("fits");

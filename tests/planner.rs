@@ -59,6 +59,7 @@ fn empty(instance: &Instance, weights: Bytes) -> Plan {
         granularity: Granularity::Tensor,
         generations: 1,
         pipeline: None,
+        rank: None,
         budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights },
         components: Vec::new(),
         device: instance.device.clone(),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::boundaries::Boundaries;
@@ -58,8 +59,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         None => policies(&args.policies)?,
     };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let rows =
-        super::plan::refusing(rows(&request, &policies, &mut Settings::default()), terminal)?;
+    let rows = super::plan::refusing(all(&request, &policies), terminal)?;
     let mut text = match &args.best_for {
         Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
         None => text(&request, &rows),
@@ -71,6 +71,12 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         answer["pipeline"] = boundaries.answer();
     }
     terminal.answer(&answer, &text)
+}
+
+/// Settings and rows of policies under one budget.
+fn all(request: &Request, policies: &[Policy]) -> Result<Vec<Row>> {
+    let settings = Settings::of(policies, &inputs(request)?)?;
+    rows(request, policies, &settings)
 }
 
 /// The policies named, or all.
@@ -86,38 +92,46 @@ pub fn inputs(request: &Request) -> Result<Vec<ComponentInput>> {
     Ok(request.prepare()?.into_iter().map(|prepared| prepared.input).collect())
 }
 
-/// Plans by each policy under one budget.
-///
-/// `settings` are kept for other budgets: they do not depend on it.
-pub fn rows(request: &Request, policies: &[Policy], settings: &mut Settings) -> Result<Vec<Row>> {
-    let inputs = inputs(request)?;
-    settings.explore(policies, &inputs)?;
+/// Plans by each policy under one budget; `settings` are those of the same policies for the same components.
+pub fn rows(request: &Request, policies: &[Policy], settings: &Settings) -> Result<Vec<Row>> {
+    let serves = policies.iter().map(|policy| serves(policy.spec().serves(), request));
+    rows_of(&inputs(request)?, policies, settings, &serves.collect::<Vec<_>>())
+}
+
+/// The same for components at hand; `serves` says by policy whether its engine runs such a model.
+pub fn rows_of(
+    inputs: &[ComponentInput],
+    policies: &[Policy],
+    settings: &Settings,
+    serves: &[bool],
+) -> Result<Vec<Row>> {
     let of_unit = |unit: Unit| -> Vec<Bounds> {
         let used = policies.iter().any(|policy| policy.spec().unit() == unit);
         let inputs = inputs.iter().filter(|_| used);
         inputs.map(|input| bound::bound(&input.at(unit).instance)).collect()
     };
     let by_unit = Unit::ALL.map(|unit| (unit, of_unit(unit)));
-    let row = |(policy, explored): (&Policy, &mut Vec<Explored>)| {
+    let row = |(n, policy): (usize, &Policy)| {
         let (mut best, mut shipped) = (Some(Vec::new()), Some(Vec::new()));
         let mut smallest = Some(Bytes::ZERO);
         let own = by_unit.iter().find(|(unit, _)| *unit == policy.spec().unit());
         let bounds = own.map(|(_, bounds)| &bounds[..]).unwrap_or_default();
-        for ((explored, input), bounds) in explored.iter_mut().zip(&inputs).zip(bounds) {
+        for ((explored, input), bounds) in settings.by_policy[n].iter().zip(inputs).zip(bounds) {
             collect(&mut best, explored.best(input, bounds)?);
             collect(&mut shipped, explored.shipped(input, bounds)?);
             let least = explored.smallest().map(|slab| slab.saturating_add(input.reserve));
             smallest = smallest.zip(least).map(|(known, least)| known.max(least));
         }
         let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
-        let serves = serves(policy.spec().serves(), request);
-        Ok(Row { policy: policy.clone(), best, shipped, smallest, bound, serves })
+        Ok(Row { policy: policy.clone(), best, shipped, smallest, bound, serves: serves[n] })
     };
-    policies.iter().zip(&mut settings.by_policy).map(row).collect()
+    // In order, so that of several errors the same is told every time.
+    let rows: Vec<Result<Row>> = policies.par_iter().enumerate().map(row).collect();
+    rows.into_iter().collect()
 }
 
 /// Whether an engine that runs such models runs this one; yes where nothing is known of it.
-fn serves(serves: Serves, request: &Request) -> bool {
+pub fn serves(serves: Serves, request: &Request) -> bool {
     let components = request.components.iter().filter_map(|name| request.manifest.component(name));
     let mut decodes = components.filter_map(workload::decodes);
     match serves {
@@ -128,37 +142,29 @@ fn serves(serves: Serves, request: &Request) -> bool {
 }
 
 /// The settings of policies, by policy and component; built once for all budgets.
-#[derive(Default)]
 pub struct Settings {
     by_policy: Vec<Vec<Explored>>,
 }
 
 impl Settings {
-    /// Builds the settings, unless they have been.
-    fn explore(&mut self, policies: &[Policy], inputs: &[ComponentInput]) -> Result<()> {
-        if self.by_policy.is_empty() {
-            let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
-            self.by_policy = policies.iter().map(each).collect::<Result<_>>()?;
-        }
-        Ok(())
+    /// Builds the settings.
+    pub fn of(policies: &[Policy], inputs: &[ComponentInput]) -> Result<Self> {
+        let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
+        let explored: Vec<Result<Vec<Explored>>> = policies.par_iter().map(each).collect();
+        Ok(Self { by_policy: explored.into_iter().collect::<Result<_>>()? })
     }
 
     /// By policy, the steady time of one pass at its best setting; none where none fits.
-    pub fn best_passes(
-        &mut self,
-        policies: &[Policy],
-        inputs: &[ComponentInput],
-    ) -> Result<Vec<Option<Nanos>>> {
-        self.explore(policies, inputs)?;
-        let pass = |components: &mut Vec<Explored>| {
+    pub fn best_passes(&self, inputs: &[ComponentInput]) -> Result<Vec<Option<Nanos>>> {
+        let pass = |components: &Vec<Explored>| {
             let mut sum = Some(Nanos::ZERO);
-            for (explored, input) in components.iter_mut().zip(inputs) {
+            for (explored, input) in components.iter().zip(inputs) {
                 let pass = explored.best_pass(input)?;
                 sum = sum.zip(pass).map(|(sum, pass)| sum.saturating_add(pass));
             }
             Ok(sum)
         };
-        self.by_policy.iter_mut().map(pass).collect()
+        self.by_policy.iter().map(pass).collect()
     }
 }
 
@@ -290,10 +296,11 @@ fn best_for(engine: &str, rows: &[Row]) -> String {
 
 fn text(request: &Request, rows: &[Row]) -> String {
     let mut text = format!(
-        "{} on {} with {} of VRAM\ntimes per pass, estimated; each policy at its best setting\n\n",
+        "{} on {} with {} of VRAM\n{}times per pass, estimated; each policy at its best setting\n\n",
         request.manifest.model,
         request.device.name,
-        request.vram.human()
+        request.vram.human(),
+        super::ranks::heading(request),
     );
     let columns = ("pass", "to bound", "H2D", "peak", "default");
     let _ = writeln!(

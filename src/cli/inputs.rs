@@ -10,6 +10,7 @@ use crate::model::{self, Component, Manifest};
 use crate::plan::pipeline::Hold;
 use crate::plan::{Granularity, Request, Unit};
 use crate::scan::Choices;
+use crate::shard::{self, Shard, Whole};
 use crate::suggest;
 use crate::units::Bytes;
 use crate::workload::{self, Overrides, Reserve, Role, Workload};
@@ -24,6 +25,58 @@ pub struct RequestArgs {
     pub device: String,
     #[command(flatten)]
     pub selection: Selection,
+    #[command(flatten)]
+    pub ranks: RankArgs,
+}
+
+/// Several devices of a kind in one host.
+#[derive(clap::Args, Clone, Default)]
+pub struct RankArgs {
+    /// Devices of this kind in one host, each a rank; all answers are then per rank.
+    #[arg(long, value_name = "K")]
+    pub ranks: Option<u32>,
+    /// How the ranks divide the work: tp (tensor parallel), sp (sequence parallel), hsdp (sharded, gathered block by
+    /// block) or dp (each its own samples; they share the host).
+    #[arg(long, value_name = "KIND")]
+    pub shard: Option<String>,
+    /// What ranks exchange over, nvlink or pcie; NVLink by default where the device spec has a peer link.
+    #[arg(long, value_name = "LINK")]
+    pub link: Option<String>,
+}
+
+impl RankArgs {
+    /// The shard asked for, if any.
+    pub fn shard(&self) -> Result<Option<Shard>> {
+        let (Some(ranks), Some(kind)) = (self.ranks, &self.shard) else {
+            return self.incomplete().map_or(Ok(None), Err);
+        };
+        shard::check_ranks(ranks)?;
+        let kind = kind.parse()?;
+        let link = self.link.as_deref().map(str::parse).transpose()?;
+        Ok(Some(Shard { ranks, kind, link }))
+    }
+
+    /// What is missing beside what is given.
+    fn incomplete(&self) -> Option<Error> {
+        let given = |message: &str, hint: &str| {
+            Some(Error::Usage { message: message.to_owned(), hint: Some(hint.to_owned()) })
+        };
+        match (self.ranks, &self.shard, &self.link) {
+            (Some(ranks), None, _) => given(
+                &format!("--ranks {ranks} without --shard: how do the ranks divide the work?"),
+                "add --shard tp, sp, hsdp or dp",
+            ),
+            (None, Some(kind), _) => given(
+                &format!("--shard {kind} without --ranks: among how many?"),
+                "add --ranks 2, say",
+            ),
+            (None, None, Some(link)) => given(
+                &format!("--link {link} without --ranks: one device exchanges nothing"),
+                "add --ranks and --shard",
+            ),
+            _ => None,
+        }
+    }
 }
 
 /// The workload and the components it is for.
@@ -68,12 +121,19 @@ pub struct Selection {
 /// A request without its budget.
 pub struct Prepared {
     request: Request,
+    /// Of several ranks, those that are unlike the first.
+    others: Vec<Request>,
 }
 
 impl Prepared {
-    /// The request under this budget.
+    /// The request under this budget; of several ranks the first, which never has less to hold or compute than others.
     pub fn under(&self, vram: Bytes) -> Request {
         Request { vram, ..self.request.clone() }
+    }
+
+    /// The requests of the ranks that are unlike the first, under this budget.
+    pub fn others_under(&self, vram: Bytes) -> Vec<Request> {
+        self.others.iter().map(|other| Request { vram, ..other.clone() }).collect()
     }
 
     /// The device.
@@ -98,22 +158,22 @@ impl RequestArgs {
         components.sort_by_key(place);
         let held = chosen.iter().filter_map(|(one, hold)| Some((one.name.clone(), (*hold)?)));
         let holds = held.collect();
-        let generations = self.selection.generations;
-        let vram = device.vram;
-        let granularity = Granularity::Tensor;
-        let unit = Unit::Block;
         let request = Request {
+            vram: device.vram,
+            granularity: Granularity::Tensor,
+            unit: Unit::Block,
+            rank: None,
+            holds,
+            generations: self.selection.generations,
             manifest,
             components,
             workload,
             device,
-            vram,
-            granularity,
-            unit,
-            holds,
-            generations,
         };
-        Ok(Prepared { request })
+        match self.ranks.shard()? {
+            Some(shard) => divided(&request, shard, self.selection.reserve.is_some()),
+            None => Ok(Prepared { request, others: Vec::new() }),
+        }
     }
 
     /// Loads everything under one budget; `vram` as typed.
@@ -126,6 +186,21 @@ impl RequestArgs {
     }
 }
 
+/// The requests of the ranks that a shard makes of one.
+pub fn divided(request: &Request, shard: Shard, reserve_given: bool) -> Result<Prepared> {
+    let whole = Whole {
+        manifest: &request.manifest,
+        components: &request.components,
+        workload: &request.workload,
+        device: &request.device,
+        reserve_given,
+    };
+    let ranks = shard.divide(&whole)?;
+    let mut requests = ranks.into_iter().map(|rank| request.of_rank(rank));
+    let first = requests.next().unwrap_or_else(|| request.clone());
+    Ok(Prepared { request: first, others: requests.collect() })
+}
+
 /// A budget above the card's memory is taken at its word, but not in silence.
 fn warn_above(vram: Bytes, device: &DeviceSpec, terminal: &mut Terminal) {
     if vram > device.vram {
@@ -135,6 +210,23 @@ fn warn_above(vram: Bytes, device: &DeviceSpec, terminal: &mut Terminal) {
 }
 
 impl Selection {
+    /// The flags that ask for the same.
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags: Vec<String> =
+            self.components.iter().map(|name| format!("--components {name}")).collect();
+        flags.extend(self.workload.iter().map(|path| format!("--workload {}", path.display())));
+        let number = |flag: &str, value: Option<u64>| Some(format!("--{flag} {}", value?));
+        flags.extend(number("passes", self.passes.map(u64::from)));
+        flags.extend(number("height", self.height));
+        flags.extend(number("width", self.width));
+        flags.extend(number("frames", self.frames));
+        flags.extend(number("text-tokens", self.text_tokens));
+        flags.extend(number("tokens", self.tokens));
+        flags.extend(number("batch", self.batch));
+        flags.extend(self.reserve.map(|size| format!("--reserve {size}")));
+        flags
+    }
+
     pub fn components<'a>(&self, manifest: &'a Manifest) -> Result<Vec<&'a Component>> {
         Ok(self.chosen(manifest)?.into_iter().map(|(component, _)| component).collect())
     }

@@ -19,12 +19,12 @@ mod check;
 mod compare;
 mod cuda;
 mod derive;
-mod grid;
 mod inputs;
 mod lists;
 mod pipeline;
 mod plan;
 mod probe;
+mod ranks;
 mod run;
 mod study;
 mod sweep;
@@ -55,7 +55,6 @@ enum Command {
     Report(report::Args),
     Compare(compare::Args),
     Sweep(sweep::Args),
-    Grid(grid::Args),
     Trace(trace::Args),
     Study(study::Args),
     Models(lists::ModelsArgs),
@@ -94,7 +93,6 @@ fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
         Command::Report(args) => report::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
-        Command::Grid(args) => grid::run(args, terminal),
         Command::Trace(args) => trace::run(args, terminal),
         Command::Study(args) => study::run(args, terminal),
         Command::Models(args) => lists::models(args, terminal),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
-use super::{Format, Terminal, pipeline, verdict};
+use super::{Format, Terminal, pipeline, ranks, verdict};
 use crate::error::{Error, Infeasible, Result};
 use crate::plan::{ComponentPlan, Granularity, Plan, Policy, ROOT, Request, Unit, bound};
 
@@ -71,22 +71,27 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         GranularityArg::Rotating => Granularity::Rotating,
         GranularityArg::Tensor => Granularity::Tensor,
     };
-    let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let request = Request { granularity, unit, ..request };
-    let plan = match &args.policy {
-        Some(policy) => refusing(by_policy(policy, &request), terminal)?,
-        None => plan_or_refuse(&request, terminal)?,
-    };
-    let yaml = plan.to_yaml()?;
-    let mut text = verdict::plan(&plan, &request)?;
-    match &args.output {
-        Some(path) if terminal.deliver(path, yaml.as_bytes())? => {
-            text.push_str(&format!("\nplan written to {}\n", path.display()));
-        }
-        Some(_) => return Ok(()),
-        None => text.push_str("\nadd -o plan.yaml to write the plan\n"),
+    let (prepared, request) = args.request.load_under(&args.vram, terminal)?;
+    let others = prepared.others_under(request.vram);
+    let mut planned = Vec::with_capacity(1 + others.len());
+    for request in std::iter::once(request).chain(others) {
+        let request = Request { granularity, unit, ..request };
+        let plan = match &args.policy {
+            Some(policy) => refusing(by_policy(policy, &request), terminal)?,
+            None => plan_or_refuse(&request, terminal)?,
+        };
+        planned.push((plan, request));
     }
-    terminal.answer(&answer(&plan, &request)?, &text)
+    let mut text = String::new();
+    for (plan, request) in &planned {
+        text.push_str(&verdict::plan(plan, request)?);
+        text.push_str(if planned.len() > 1 { "\n" } else { "" });
+    }
+    text.push_str(&ranks::slowest(planned.iter().map(|(plan, _)| plan)));
+    if !ranks::deliver(args.output.as_deref(), &planned, &mut text, terminal)? {
+        return Ok(());
+    }
+    terminal.answer(&ranks::answer(&planned)?, &text)
 }
 
 #[derive(Serialize)]
@@ -113,7 +118,7 @@ fn by_policy(name: &str, request: &Request) -> Result<Plan> {
     let mut components = Vec::new();
     for prepared in request.prepare()? {
         let input = prepared.input;
-        let mut explored = policy.explore(&input)?;
+        let explored = policy.explore(&input)?;
         let bounds = bound::bound(&input.at(policy.spec().unit()).instance);
         let Some(setting) = explored.best(&input, &bounds)? else {
             let needed = explored.smallest().unwrap_or_default();
@@ -154,6 +159,7 @@ pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
         "model": plan.model,
         "device": plan.device.name,
         "granularity": plan.granularity,
+        "rank": plan.rank,
         "origin": "estimated",
         "components": components,
         "budget_bytes": plan.budget.vram.get(),

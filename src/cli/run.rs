@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::profile::{self, ComponentHeader, Header, Profile};
 use crate::program::{Phase, Program};
 use crate::report::{self, View};
+use crate::shard::RankOf;
 use crate::units::Fraction;
 
 /// Execute a plan and record a profile.
@@ -59,6 +60,13 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     match (args.backend, args.cuda.given()) {
         (BackendArg::Sim, Some(option)) => {
             return Err(Error::usage(format!("{option} is for --backend cuda")));
+        }
+        (BackendArg::Cuda, _) if plan.rank.is_some() => {
+            return Err(Error::Usage {
+                message: "--backend cuda runs one device; the plan is of a rank among several"
+                    .to_owned(),
+                hint: Some("simulate it, or plan without --ranks".to_owned()),
+            });
         }
         (BackendArg::Cuda, _) if args.jitter.is_some() => {
             return Err(Error::usage("--jitter is for --backend sim"));
@@ -170,6 +178,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
         plan_digest: digest(&plan.to_yaml()?),
         backend: "sim".to_owned(),
         device: plan.device.name.clone(),
+        rank: plan.rank.as_ref().map(RankOf::named),
         origin: Origin::Simulated,
         clock: "simulated".to_owned(),
         seed,

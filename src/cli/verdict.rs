@@ -25,6 +25,9 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
     let prepared = request.prepare()?;
     let _ = writeln!(text, "{} on {} with {given} of VRAM", plan.model, plan.device.name);
     let _ = writeln!(text, "{}\n", origin(plan, &prepared));
+    if let Some(rank) = &plan.rank {
+        write_line(&mut text, &("rank", super::ranks::line(rank)));
+    }
     if let Some(together) = &plan.pipeline {
         text.push_str(&super::pipeline::table(plan, together));
         for component in plan.components.iter().filter(|one| !one.window.bytes.is_zero()) {
@@ -55,6 +58,7 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
         ("context", reserve.context),
         ("activations", reserve.activations),
         ("workspace", reserve.workspace),
+        ("a block gathered from all ranks", reserve.gathered),
     ];
     let parts = parts.iter().filter(|(_, size)| !size.is_zero());
     let parts: Vec<String> = parts.map(|(name, size)| format!("{name} {}", size.human())).collect();

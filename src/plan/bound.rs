@@ -109,6 +109,15 @@ fn chained_laps(instance: &Instance, compute: Nanos, copy: Nanos) -> Nanos {
     Nanos::new(u64::try_from(sum.div_ceil(count - 1)).unwrap_or(u64::MAX))
 }
 
+/// What every plan that keeps or streams whole blocks copies at least in a pass, and in what time.
+pub(super) fn least_of_whole_blocks(instance: &Instance) -> (Bytes, Nanos) {
+    let total: Bytes = instance.uses.iter().map(|u| u.bytes).sum();
+    let missing = total.saturating_sub(instance.budget);
+    let sizes = instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero());
+    let smallest = sizes.min().unwrap_or_default();
+    (missing.saturating_add(smallest), whole_blocks(instance, missing))
+}
+
 /// Bytes and copies that every stationary plan of whole blocks needs, over the link.
 fn whole_blocks(instance: &Instance, missing: Bytes) -> Nanos {
     let smallest = instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero()).min();

@@ -81,6 +81,27 @@ impl ComponentInput {
         Ok(if key(&plan) < key(&fixed) { plan } else { fixed })
     }
 
+    /// The steady pass time of that plan, without making it.
+    pub fn pass(&self, granularity: Granularity) -> Result<Nanos> {
+        if self.device().contention > Fraction::ZERO || self.passes <= planner::FEW_PASSES {
+            // What contention does, and what few passes prefer, shows in a plan only.
+            return self.plan(granularity).map(|plan| plan.prediction.pass);
+        }
+        let none = |_: &Evaluated| Err(Error::Internal("a schedule for many passes".to_owned()));
+        let found = planner::choose(&self.instance, granularity, self.passes, &none)?;
+        let none = || Error::Infeasible(self.infeasible(self.smallest(), self.weights()));
+        found.map(|found| found.pass.ceil()).ok_or_else(none)
+    }
+
+    /// The same component with so many bytes for weights; none where not even one unit fits.
+    pub fn with_weights(&self, weights: Bytes) -> Option<Self> {
+        let needed = self.smallest().max(self.root.align_up(self.device().alignment));
+        let root = self.root.align_up(self.device().alignment);
+        let mut input = self.clone();
+        input.instance.budget = weights.saturating_sub(root);
+        (needed <= weights).then_some(input)
+    }
+
     /// The plan that a given choice makes, with its prediction and bound.
     pub fn planned(&self, policy: &str, found: &Evaluated) -> Result<ComponentPlan> {
         let mut plan = lay_out(self, policy, found);

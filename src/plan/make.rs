@@ -11,6 +11,7 @@ use crate::device::DeviceSpec;
 use crate::digest::digest;
 use crate::error::{Error, Infeasible, Result};
 use crate::model::{Component, Manifest};
+use crate::shard::{Rank, RankOf};
 use crate::suggest;
 use crate::units::{Bytes, Nanos};
 use crate::workload::{self, ComponentCosts, Passes, Workload};
@@ -36,6 +37,18 @@ pub struct Request {
     pub holds: BTreeMap<String, Hold>,
     /// How often the components are used in turn.
     pub generations: u32,
+    /// Which of several ranks the model, workload and device are of, and what each use costs it; none for one device
+    /// by itself.
+    pub rank: Option<RankCosts>,
+}
+
+/// A rank of several, beside its model, workload and device.
+#[derive(Debug, Clone)]
+pub struct RankCosts {
+    /// What a plan says of it.
+    pub of: RankOf,
+    /// By component, in the order of the request.
+    pub costs: Vec<ComponentCosts>,
 }
 
 /// A component ready to be planned, with what was estimated about it.
@@ -50,6 +63,20 @@ pub struct Prepared {
 }
 
 impl Request {
+    /// The same request for a rank.
+    pub fn of_rank(&self, rank: Rank) -> Self {
+        let Rank { manifest, workload, device, costs, of } = rank;
+        Self {
+            manifest,
+            workload,
+            device,
+            rank: Some(RankCosts { of, costs }),
+            components: self.components.clone(),
+            holds: self.holds.clone(),
+            ..*self
+        }
+    }
+
     /// Whether components are planned as one, with their own reserves and holds.
     pub fn is_pipeline(&self) -> bool {
         self.components.len() > 1 || !self.holds.is_empty() || self.generations > 1
@@ -86,12 +113,15 @@ impl Request {
         let main = self.manifest.main_component().map(|main| main.name.as_str());
         let mut prepared = Vec::with_capacity(self.components.len());
         let mut worst: Option<Infeasible> = None;
-        for name in &self.components {
+        for (n, name) in self.components.iter().enumerate() {
             let component = self.component(name)?;
             let reserve = self.reserve_of(component)?;
             let weights = self.vram.saturating_sub(reserve);
             let below = reserve.saturating_sub(self.vram);
-            let costs = workload::costs(&self.manifest, component, &self.workload, &self.device)?;
+            let costs = match self.rank.as_ref().and_then(|rank| rank.costs.get(n)) {
+                Some(costs) => costs.clone(),
+                None => workload::costs(&self.manifest, component, &self.workload, &self.device)?,
+            };
             let passes = self.workload.passes_of(name, Some(name.as_str()) == main);
             let copies = self.device.h2d.time_for(component.total_bytes(&self.manifest));
             check_magnitude(name, costs.time_per_pass().max(copies), passes)?;
@@ -178,6 +208,7 @@ impl Request {
                 workload: digest(&self.workload.to_yaml()?),
             },
             granularity: self.granularity,
+            rank: self.rank.as_ref().map(|rank| rank.of.clone()),
             generations: 1,
             pipeline: None,
             budget: Budget { vram: self.vram, reserve, weights: self.vram.saturating_sub(reserve) },

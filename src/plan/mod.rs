@@ -74,7 +74,7 @@ mod validate;
 pub use choice::{Choice, Evaluated};
 pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance};
-pub use make::{Prepared, Request};
+pub use make::{Prepared, RankCosts, Request};
 pub use margins::{Binding, Margins};
 pub use op::{Op, Wait, When};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};

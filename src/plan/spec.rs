@@ -32,6 +32,7 @@ use crate::device::DeviceSpec;
 use crate::error::Result;
 use crate::figures::{Bound, Prediction, Together};
 use crate::lane::Lane;
+use crate::shard::RankOf;
 use crate::units::{Bytes, Fraction, Nanos};
 use crate::yaml;
 
@@ -59,6 +60,9 @@ pub struct Plan {
     pub digests: Digests,
     /// The finest unit the planner was allowed to split.
     pub granularity: Granularity,
+    /// Of several ranks, those that the plan is for: it then speaks of what one of them holds and copies.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "flow_rank")]
+    pub rank: Option<RankOf>,
     /// VRAM given, and how it is divided.
     #[serde(serialize_with = "yaml::flow_map")]
     pub budget: Budget,
@@ -84,7 +88,14 @@ fn is_once(generations: &u32) -> bool {
     *generations == 1
 }
 
-/// Digests of the inputs, so that a changed manifest or device is noticed.
+fn flow_rank<S: Serializer>(
+    rank: &Option<RankOf>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    yaml::flow_map(rank, serializer)
+}
+
+/// Digests of the inputs, so that a changed manifest or device is noticed; of a rank's own, where it is one of several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Digests {

@@ -7,6 +7,7 @@ use super::spec::{
     BlockPlan, ComponentPlan, Entry, Evict, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, UseRef,
 };
 use crate::error::Problem;
+use crate::shard::{self, RankOf};
 use crate::units::Bytes;
 use crate::workload;
 
@@ -30,6 +31,9 @@ pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
         let found = format!("{} + {}", budget.reserve, budget.weights);
         let expected = format!("vram = {}", budget.vram);
         problems.push(Problem::new("budget.reserve + budget.weights", found, expected));
+    }
+    if let Some(rank) = &plan.rank {
+        check_rank(rank, &mut problems);
     }
     if plan.components.is_empty() {
         problems.push(Problem::new("components", "an empty list", "at least one component"));
@@ -79,6 +83,19 @@ fn check_entries(plan: &Plan, problems: &mut Vec<Problem>) {
                 }
             }
         }
+    }
+}
+
+fn check_rank(rank: &RankOf, problems: &mut Vec<Problem>) {
+    if shard::check_ranks(rank.of).is_err() {
+        let expected = format!("1 to {}", shard::MAX_RANKS);
+        problems.push(Problem::new("rank.of", rank.of.to_string(), expected));
+    }
+    let rising = rank.numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    let last = rank.numbers.last().is_some_and(|&last| last < rank.of);
+    if !rising || !last {
+        let expected = format!("at least one, rising, below {}", rank.of);
+        problems.push(Problem::new("rank.numbers", format!("{:?}", rank.numbers), expected));
     }
 }
 

@@ -144,6 +144,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
         plan_digest: "00c0ffee".into(),
         backend: "sim".into(),
         device: "Test GPU".into(),
+        rank: None,
         origin: Origin::Simulated,
         clock: "simulated".into(),
         seed: 7,

@@ -29,6 +29,9 @@ pub struct Summary {
     pub model: String,
     /// The device's name.
     pub device: String,
+    /// Of several devices, which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<String>,
     /// `sim` or `cuda`.
     pub backend: String,
     /// Where every time below comes from.
@@ -238,6 +241,7 @@ pub fn summary(profile: &Profile) -> Summary {
     Summary {
         model: header.model.clone(),
         device: header.device.clone(),
+        rank: header.rank.clone(),
         backend: header.backend.clone(),
         origin: header.origin,
         clock: header.clock.clone(),

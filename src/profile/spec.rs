@@ -49,6 +49,9 @@ pub struct Header {
     pub backend: String,
     /// The device's name.
     pub device: String,
+    /// Of several devices, which: `ranks 0-3 of 4, tensor parallel over NVLink`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<String>,
     /// Simulated or measured.
     pub origin: Origin,
     /// Where times come from: `simulated`, `cuda_event`, …

@@ -17,12 +17,22 @@ impl View<'_> {
             return lines;
         }
         let mut lines = Vec::new();
+        lines.extend(self.one_of_several());
         lines.extend(self.cut_short());
         lines.extend(self.pass_verdicts());
         lines.push(self.overlap_verdict());
         lines.push(self.memory_verdict());
         lines.push(self.binding_verdict());
         lines
+    }
+
+    /// Which rank ran.
+    fn one_of_several(&self) -> Option<String> {
+        let rank = self.profile.header.rank.as_ref()?;
+        Some(format!(
+            "This is one of several devices: {rank}. Its compute includes its collectives, its copies run at its share \
+             of the host; waits for slower ranks are not in it."
+        ))
     }
 
     /// What ran of a run that did not end as planned.

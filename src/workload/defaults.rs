@@ -68,7 +68,12 @@ pub fn default_for(manifest: &Manifest) -> Workload {
         height: None,
         width: None,
         frames: None,
-        reserve: Reserve { context: CONTEXT, activations: FIXED, workspace: WORKSPACE },
+        reserve: Reserve {
+            context: CONTEXT,
+            activations: FIXED,
+            workspace: WORKSPACE,
+            ..Reserve::default()
+        },
         reserves: BTreeMap::new(),
         order: Vec::new(),
         compute: BTreeMap::new(),

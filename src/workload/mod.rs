@@ -23,10 +23,13 @@ mod seen;
 mod spec;
 mod tokens;
 
-pub use activations::{FIXED as FIXED_ACTIVATIONS, activations_estimate};
-pub use cost::{ComponentCosts, UseCost, costs};
+pub use activations::{
+    FIXED as FIXED_ACTIVATIONS, activations_estimate, scaled as scaled_activations,
+};
+pub use cost::{ComponentCosts, UseCost, costs, costs_of_share};
 pub use defaults::{Overrides, default_for, for_model};
-pub use family::decodes;
+pub use family::{decodes, matches};
 pub use roles::Role;
-pub use seen::Seen;
+pub use seen::{Exchanged, Seen};
 pub use spec::{MAX_PASSES, Passes, Reserve, WORKLOAD_FORMAT, Workload};
+pub use tokens::Share;

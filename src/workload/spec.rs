@@ -84,12 +84,24 @@ pub struct Reserve {
     /// Workspace of libraries.
     #[serde(default)]
     pub workspace: Bytes,
+    /// A block gathered from several ranks while it computes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gathered: Bytes,
+}
+
+fn is_zero(size: &Bytes) -> bool {
+    size.is_zero()
 }
 
 impl Reserve {
+    /// Every part of it.
+    fn parts(&self) -> [Bytes; 4] {
+        [self.context, self.activations, self.workspace, self.gathered]
+    }
+
     /// The sum, saturating.
     pub fn total(&self) -> Bytes {
-        self.context.saturating_add(self.activations).saturating_add(self.workspace)
+        self.parts().into_iter().sum()
     }
 }
 
@@ -148,7 +160,7 @@ impl Workload {
             require((1..=1 << 32).contains(&tokens), &place, tokens.to_string(), "1 to 2^32");
         }
         for reserve in self.reserves.values().chain([&self.reserve]) {
-            let parts = [reserve.context, reserve.activations, reserve.workspace];
+            let parts = reserve.parts();
             let total = parts.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
             let found = "more than 2^64 bytes".into();
             require(total.is_some(), "reserve", found, "a total that fits 64 bits");

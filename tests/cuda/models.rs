@@ -84,6 +84,7 @@ fn request_for(manifest: Manifest, percent: u64) -> Request {
         unit: Unit::Block,
         holds: Default::default(),
         generations: 1,
+        rank: None,
         manifest,
     }
 }
@@ -100,7 +101,7 @@ pub fn policies(percent: u64) -> Vec<(String, Plan)> {
         request.prepare().expect("it fits").into_iter().map(|prepared| prepared.input).collect();
     let bounds = bound::bound(&inputs[0].instance);
     let each = |policy: Policy| {
-        let mut explored = policy.explore(&inputs[0]).expect("settings");
+        let explored = policy.explore(&inputs[0]).expect("settings");
         let setting = explored.best(&inputs[0], &bounds).expect("a search")?;
         let plan = request.assemble(vec![setting.plan]).expect("a plan");
         Some((policy.spec().name.to_owned(), plan))

@@ -16,7 +16,7 @@ pub mod rotating;
 mod split;
 mod whole;
 
-use super::bound::Windows;
+use super::bound::{self, Windows};
 use super::choice::{Choice, Evaluated};
 use super::cycle::Ratio;
 use super::instance::Instance;
@@ -30,7 +30,7 @@ pub use rotating::MOST_TURNS;
 pub use whole::{blocks_of, evenly};
 
 /// With at most so many passes the cold start weighs as much as the steady pass, and the makespan decides.
-pub(super) const FEW_PASSES: u32 = 4;
+pub const FEW_PASSES: u32 = 4;
 
 /// The best choice found; none when no choice fits. `schedule` builds the operations of a choice, for makespans.
 pub fn choose(
@@ -48,7 +48,10 @@ pub fn choose(
         Granularity::Block | Granularity::Rotating => Vec::new(),
         Granularity::Tensor => split::candidates(instance, &gaps),
     };
-    if let Some(start) = whole::start(instance, &gaps) {
+    // With few passes every candidate counts; else whole blocks are looked at only where they could be better.
+    let could_win = passes <= FEW_PASSES
+        || !candidates.iter().any(|split| beats_whole_blocks(instance, &gaps, split));
+    if let Some(start) = could_win.then(|| whole::start(instance, &gaps)).flatten() {
         // Where parts of blocks do better than whole ones already, there is no point in improving these.
         let beaten = candidates.iter().any(|split| split.key() <= start.key());
         candidates.push(if beaten { start } else { whole::improved(instance, start) });
@@ -70,6 +73,13 @@ pub fn choose(
         }
     }
     Ok(best.map(|(_, candidate)| candidate))
+}
+
+/// Whether no plan of whole blocks is better: it takes longer, or nothing is faster and it copies more.
+fn beats_whole_blocks(instance: &Instance, gaps: &Gaps, split: &Evaluated) -> bool {
+    let (bytes, time) = bound::least_of_whole_blocks(instance);
+    split.pass < Ratio::per_pass(u128::from(time.get()))
+        || (split.pass <= gaps.least && split.streamed < bytes)
 }
 
 /// The instants at which uses end in the bound's best chain of windows.

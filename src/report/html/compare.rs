@@ -19,7 +19,10 @@ pub(super) fn runs(views: &[View<'_>]) -> String {
         let (summary, header) = (&view.summary, &view.profile.header);
         vec![
             Cell::text(format!("{}. {}", index + 1, header.model)),
-            Cell::text(header.device.clone()),
+            Cell::text(match &header.rank {
+                Some(rank) => format!("{}, {rank}", header.device),
+                None => header.device.clone(),
+            }),
             Cell::text(summary.origin.to_string()),
             Cell::number(header.budget.human(), header.budget.get()),
             Cell::number(summary.peak.human(), summary.peak.get()),

@@ -10,6 +10,7 @@ pub(super) fn method(view: &View<'_>) -> String {
     let facts = [
         ("model", header.model.clone()),
         ("device", header.device.clone()),
+        ("rank", header.rank.clone().unwrap_or_default()),
         ("backend", header.backend.clone()),
         ("origin of times and bytes", header.origin.to_string()),
         ("clock", header.clock.clone()),
@@ -20,7 +21,7 @@ pub(super) fn method(view: &View<'_>) -> String {
         ("complete", if header.complete { "yes".into() } else { "no: cut short".into() }),
     ];
     let mut body = String::from("<dl class=\"facts\">");
-    for (name, value) in facts {
+    for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
         body.push_str(&format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(&value)));
     }
     body.push_str("</dl>\n");

@@ -55,6 +55,7 @@ impl Findings {
             d2h: self.d2h.link(),
             pageable: Some(self.pageable.link()),
             disk: host.built_in.as_ref().and_then(|spec| spec.disk.clone()),
+            peer: host.built_in.as_ref().and_then(|spec| spec.peer.clone()),
             memory: Memory { rate: self.read },
             compute,
             alignment: 256,
@@ -63,6 +64,8 @@ impl Findings {
             host: HostSpec {
                 memory: if host.memory.is_zero() { Bytes::new(64 << 30) } else { host.memory },
                 pinned_limit: Fraction::from_ppm(500_000),
+                rate: host.built_in.as_ref().and_then(|spec| spec.host.rate),
+                devices_per_link: None,
             },
         };
         (spec, measured.is_some())
@@ -87,7 +90,7 @@ impl Findings {
         let numa = host.numa.as_ref().map_or(String::new(), |node| format!(", NUMA node {node}"));
         format!(
             "vramplan {} probe on {}, CUDA driver {}{numa}; worst spread of samples: h2d {}, d2h {}, pageable {}; \
-             worst residual of the fit: {}, {}, {}; {compute}; disk, pinned_limit not measured",
+             worst residual of the fit: {}, {}, {}; {compute}; disk, peer, host.rate, pinned_limit not measured",
             env!("CARGO_PKG_VERSION"),
             host.date,
             self.driver,
