@@ -21,6 +21,7 @@ mod derive;
 mod grid;
 mod inputs;
 mod lists;
+mod measured;
 mod plan;
 mod probe;
 mod run;

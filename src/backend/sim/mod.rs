@@ -12,10 +12,10 @@
 
 mod lanes;
 
-use super::{Backend, Recorder};
+use super::{Backend, Recorder, cause, index};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
-use crate::profile::{Span, VramSample, WaitedFor};
+use crate::profile::{Span, VramSample};
 use crate::program::{Numbering, Phase, Program};
 use crate::units::{Bytes, Fraction, Nanos};
 use lanes::{Lanes, Running};
@@ -120,7 +120,8 @@ impl<'a> Simulation<'a> {
             }
             // Where the lane itself became free only now, the lane is what it waited for.
             let waited_for = waited_for.filter(|_| self.lanes.free_since(lane) < self.now);
-            let waited_for = waited_for.map(|(op, pass)| self.waited_for(op, pass));
+            let waited_for =
+                waited_for.map(|(op, pass)| cause(self.phase, self.component, op, pass));
             let number = self.numbering.number(op_index, lane, pass).unwrap_or(0);
             let duration = self.jittered(op.duration.get(), lane, number);
             let running = Running::new(op_index, pass, self.now, duration, waited_for);
@@ -129,17 +130,6 @@ impl<'a> Simulation<'a> {
                 self.in_use = self.in_use.saturating_add(op.acquires.get());
                 self.sample(recorder);
             }
-        }
-    }
-
-    fn waited_for(&self, op: usize, pass: u32) -> WaitedFor {
-        let op = &self.phase.schedule.ops[op];
-        WaitedFor {
-            lane: op.lane,
-            component: self.component,
-            block: index(op.block),
-            piece: op.piece.map(index),
-            pass: pass + op.ahead,
         }
     }
 
@@ -210,8 +200,4 @@ fn mix(value: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-fn index(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
