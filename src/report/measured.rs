@@ -153,7 +153,7 @@ mod tests {
         for part in [
             "cuda_event, off by at most 531 ns",
             "every 4th pass",
-            "1.01 ms with operations timed",
+            "1.010 ms with operations timed",
             "+1.0 %",
             "as graphs of 4 passes, 2 launches (asked for)",
             "1.0 GiB more than before the run; 1.0 GiB allocated by our count",

@@ -28,6 +28,7 @@ fn every_command_of_the_script_works() {
     let mut manifest = models::manifest().to_yaml().expect("yaml");
     manifest = manifest.replace("model: small", "model: tiny");
     std::fs::write(path("tiny.yaml"), manifest).expect("written");
+    std::fs::write(path("workload.yaml"), models::WORKLOAD.trim_start()).expect("written");
     let tools = path("tools");
     std::fs::create_dir(&tools).expect("made");
     // The sanitizer runs what stands after its own options.
@@ -49,6 +50,7 @@ fn every_command_of_the_script_works() {
         .env("VRAMPLAN_TESTS", format!("{} a_gpu_that_is_not_there", tests.display()))
         .env("VRAMPLAN_BENCH", "echo no benchmark here")
         .env("VRAMPLAN_MODELS", path("tiny.yaml"))
+        .env("VRAMPLAN_WORKLOAD", path("workload.yaml"))
         .env("VRAMPLAN_SHARES", "60 80")
         .env("VRAMPLAN_POLICIES", "sync,vllm-omni,sglang-strided")
         .env_remove("REQUIRE_GPU")

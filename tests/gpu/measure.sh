@@ -4,6 +4,7 @@
 #   tests/gpu/measure.sh [OUT]        # OUT: where files go, default reports/gpu; needs cargo, python3, an NVIDIA GPU
 #
 # VRAMPLAN_MODELS="flux1-dev qwen-image"  models or manifests; default: flux1-dev qwen-image wan2.2-t2v-a14b
+# VRAMPLAN_WORKLOAD=FILE                  a workload instead of the models' own
 # VRAMPLAN_SHARES="25 50 75"              budgets, in percent of the model's weights
 # VRAMPLAN_PASSES=8                       passes per run
 # VRAMPLAN_POLICIES="sync,vllm-omni"      policies to run beside ours; all of them with "all", which takes hours: every
@@ -18,6 +19,7 @@ cd "$(dirname "$0")/../.."
 out=${1:-reports/gpu}
 passes=${VRAMPLAN_PASSES:-8}
 shares=${VRAMPLAN_SHARES:-25 50 75}
+workload=(${VRAMPLAN_WORKLOAD:+--workload "$VRAMPLAN_WORKLOAD"})
 mkdir -p "$out"
 unset CUDARC_CUDA_VERSION
 export REQUIRE_GPU=1
@@ -71,7 +73,7 @@ policies=(--policies "${VRAMPLAN_POLICIES:-sync,sglang-layerwise,sglang-strided,
 # By share of the model's weights that the budget leaves: copy-bound, balanced, compute-bound.
 for model in $models; do
   name=$(basename "$model" .yaml)
-  on=(--device "$out/gpu.yaml" --passes "$passes")
+  on=(--device "$out/gpu.yaml" --passes "$passes" ${workload[@]+"${workload[@]}"})
   # What the reserve is, and all weights, from a plan that surely fits.
   read -r total reserve < <("$vp" plan "$model" "${on[@]}" --vram 4TiB -o "$out/$name.all.yaml" --format json 2>/dev/null | python3 -c '
 import json, sys
@@ -87,7 +89,7 @@ print(p["peak_bytes"] - reserve, reserve)')
     if ! "$vp" plan "$model" "${on[@]}" --vram "$budget" -o "$folder/plan.yaml" >/dev/null; then
       say "$name at $share %: no plan fits"; continue
     fi
-    run=("$vp" run "$folder/plan.yaml" --backend cuda)
+    run=("$vp" run "$folder/plan.yaml" --backend cuda ${workload[@]+"${workload[@]}"})
     # Times: compute as predicted (spin), so that the plan is what is measured; then with real products.
     try "${run[@]}" --compute spin --graph off --overhead -o "$folder/spin.json.gz" >&2
     try "${run[@]}" --compute spin --graph auto -o "$folder/graph.json.gz" >&2
