@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::boundaries::Boundaries;
 use super::cuda::GpuArgs;
 use super::inputs::RequestArgs;
 use super::run::BackendArg;
@@ -87,11 +88,17 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
             terminal,
         );
     }
-    let text = match &args.best_for {
+    let mut text = match &args.best_for {
         Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
         None => text(&request, &rows),
     };
-    terminal.answer(&answer(&rows), &text)
+    let mut answer = answer(&rows);
+    if request.components.len() > 1 {
+        let boundaries = super::plan::refusing(Boundaries::of(&request, &rows), terminal)?;
+        text.push_str(&boundaries.text());
+        answer["pipeline"] = boundaries.answer();
+    }
+    terminal.answer(&answer, &text)
 }
 
 /// The policies named, or all.

@@ -305,7 +305,7 @@ fn check_manifest(plan: &Plan, manifest: &Manifest) -> Result<()> {
 /// The workload of a plan that is run by its file: the model's own, unless another is given.
 fn workload(args: &CudaArgs, plan: &Plan, manifest: &Manifest) -> Result<Workload> {
     let selection = Selection {
-        component: plan.components.iter().map(|component| component.name.clone()).collect(),
+        components: plan.components.iter().map(|component| component.name.clone()).collect(),
         workload: args.workload.clone(),
         tokens: args.tokens,
         ..Selection::default()

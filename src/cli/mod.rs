@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+mod boundaries;
 mod check;
 mod compare;
 mod cuda;
@@ -22,6 +23,7 @@ mod grid;
 mod inputs;
 mod lists;
 mod measured;
+mod pipeline;
 mod plan;
 mod probe;
 mod run;

@@ -8,8 +8,6 @@ use signal_hook::consts::SIGINT;
 
 use super::Terminal;
 use crate::backend::{Passed, Watch};
-use crate::lane::OpKind;
-use crate::plan::When;
 use crate::program::{Phase, Program};
 use crate::units::{Bytes, Nanos, Rate};
 
@@ -47,11 +45,7 @@ impl Console {
     /// A bar for all passes of a program.
     pub fn new(terminal: &Terminal, program: &Program) -> Self {
         let passes = program.phases.iter().map(|phase| u64::from(phase.passes)).sum();
-        let copied = |phase: &Phase| {
-            let ops = phase.schedule.ops.iter();
-            let steady = ops.filter(|op| op.kind == OpKind::Copy && op.when != When::First);
-            steady.map(|op| op.bytes).sum()
-        };
+        let copied = |phase: &Phase| phase.schedule.bytes_per_pass();
         Self {
             bar: terminal.progress(passes, "weights"),
             stop: Stop::new(),

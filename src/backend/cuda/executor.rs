@@ -320,10 +320,8 @@ impl<'a> Run<'a> {
 
     /// Every lane is taken to have waited for everything of the passes before.
     pub fn know_all_before(&mut self, pass: u32) {
-        let counts = Lane::ALL.map(|lane| {
-            let of = |pass| self.numbering.on_lane(lane, pass).len() as u64;
-            if pass == 0 { 0 } else { of(0) + u64::from(pass - 1) * of(1) }
-        });
+        let of = |lane, pass| self.numbering.on_lane(lane, pass).len() as u64;
+        let counts = Lane::ALL.map(|lane| (0..pass).map(|pass| of(lane, pass)).sum());
         self.known = [counts; Lane::ALL.len()];
     }
 

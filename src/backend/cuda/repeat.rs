@@ -53,7 +53,7 @@ pub(super) fn length(
     }
     let places = phase.places.iter().flatten();
     let repeats = places.map(|place| place.at.len().max(1) as u64);
-    let period = repeats.chain([u64::from(sample.max(1))]).fold(1, lcm);
+    let period = repeats.chain([sample.max(1), phase.schedule.turns()].map(u64::from)).fold(1, lcm);
     let middle = u64::from(phase.passes.saturating_sub(2));
     if period > middle {
         return Err(format!(
