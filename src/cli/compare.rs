@@ -1,14 +1,17 @@
 //! The `compare` command: every policy at its best setting under one budget, against our plan and the bound.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::boundaries::Boundaries;
+use super::cuda::GpuArgs;
 use super::inputs::RequestArgs;
-use super::{Terminal, verdict};
-use crate::error::Result;
+use super::run::BackendArg;
+use super::{Terminal, measured, verdict};
+use crate::error::{Error, Result};
 use crate::plan::bound::{self, Bounds};
 use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Serves, Setting, Unit};
 use crate::units::{Bytes, Fraction, Nanos};
@@ -19,9 +22,12 @@ use crate::workload;
 /// Every policy gets the best of its settings that fits, found by exact evaluation, and beside it what its engine
 /// ships. Parameters can be given, name:key=value:key=value, and name:default is what ships; several policies are
 /// separated by commas. `vramplan policies` lists them. Pass times are exact for the estimated compute times.
+///
+/// With --backend cuda every one of them, and our plan, is executed on the GPU: predicted beside measured times, and
+/// a digest of every byte that was used, which must be the same for all.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,sglang-strided,musubi-ring:b=2\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --best-for sglang"
+    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,sglang-strided,musubi-ring:b=2\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --best-for sglang\n  vramplan compare flux1-dev --device my-gpu.yaml --vram 12GiB --passes 8 --backend cuda -o compared"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -35,6 +41,14 @@ pub struct Args {
     /// Only this engine's policies, its best setting and flags first: sglang, diffusers, musubi, …
     #[arg(long, value_name = "ENGINE", conflicts_with = "policies")]
     best_for: Option<String>,
+    /// What times come from: the plans' own predictions, or runs on a GPU.
+    #[arg(long, value_enum, default_value_t = BackendArg::Sim)]
+    backend: BackendArg,
+    /// Where to keep the measured table and a profile of every run.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    on: GpuArgs,
 }
 
 /// One policy under one budget: a setting per component.
@@ -58,8 +72,22 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         Some(engine) => Policy::of_engine(engine)?,
         None => policies(&args.policies)?,
     };
+    let given = args.on.given().or(args.output.as_ref().map(|_| "-o"));
+    if let (BackendArg::Sim, Some(option)) = (args.backend, given) {
+        return Err(Error::usage(format!("{option} is for --backend cuda")));
+    }
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
     let rows = super::plan::refusing(all(&request, &policies), terminal)?;
+    if args.backend == BackendArg::Cuda {
+        let folder = args.output.as_deref();
+        return measured::measure(
+            &args.on,
+            &args.request.model,
+            (&request, &rows),
+            folder,
+            terminal,
+        );
+    }
     let mut text = match &args.best_for {
         Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
         None => text(&request, &rows),

@@ -21,6 +21,7 @@ mod cuda;
 mod derive;
 mod inputs;
 mod lists;
+mod measured;
 mod pipeline;
 mod plan;
 mod probe;

@@ -46,8 +46,9 @@ pub struct Args {
     cuda: cuda::CudaArgs,
 }
 
+/// What executes programs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BackendArg {
+pub enum BackendArg {
     /// Deterministic discrete-event simulation.
     Sim,
     /// Real copies on a GPU.

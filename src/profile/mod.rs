@@ -25,7 +25,7 @@ pub(crate) use io::gzip as io_gzip;
 pub use io::{MAX_PROFILE, read, write, write_gz};
 pub use metrics::{ComponentSummary, LaneSummary, Ledger, Summary, busy, extent, summary};
 pub use spec::{
-    ComponentHeader, Header, Measured, Overhead, PROFILE_FORMAT, Profile, Span, VramSample,
+    ComponentHeader, Header, Issued, Measured, Overhead, PROFILE_FORMAT, Profile, Span, VramSample,
     WaitedFor,
 };
 pub use stalls::{BlockStalls, Cause, Stall, best_rate, by_block, by_cause, rate, stalls};

@@ -1,5 +1,6 @@
 //! Turns runs into a short Markdown page for pull requests and issues: verdict, key figures, policies.
 
+use super::measured;
 use super::runs::differences;
 use super::text::is_hidden;
 use super::view::{BEATEN_BY_NONE, SUMMED, View, signed_percent};
@@ -18,6 +19,7 @@ pub(super) fn markdown(views: &[View<'_>], extras: &Extras) -> String {
     }
     out.push_str(&figures(views));
     out.push_str(&policies(main, extras));
+    out.push_str(&measured::markdown(main, cell));
     out
 }
 

@@ -20,6 +20,7 @@ mod frontier;
 mod html;
 mod lists;
 mod markdown;
+mod measured;
 mod plot;
 mod runs;
 mod slices;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vramplan::backend::cuda::{Cuda, Options, Pattern, Work};
+use vramplan::backend::cuda::{Cuda, Options, Pattern, Verify, Work};
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Discard, Recorder};
 use vramplan::lane::{Lane, OpKind};
@@ -34,7 +34,7 @@ impl Recorder for Kept {
 const PATTERN: Pattern = Pattern { seed: 3 };
 
 pub fn options() -> Options {
-    Options { work: Work::Spin, verify: true, ..Options::default() }
+    Options { work: Work::Spin, verify: Verify::Every, ..Options::default() }
 }
 
 /// Runs a plan on the GPU.
@@ -62,7 +62,7 @@ fn in_simulator(plan: &Plan) -> Kept {
 }
 
 /// What ran, whenever.
-fn operations(kept: &Kept) -> BTreeSet<(Lane, OpKind, u32, u32, Option<u32>, u64)> {
+pub fn operations(kept: &Kept) -> BTreeSet<(Lane, OpKind, u32, u32, Option<u32>, u64)> {
     let what = |s: &Span| (s.lane, s.op, s.pass, s.block, s.piece, s.bytes.get());
     kept.spans.iter().map(what).collect()
 }
@@ -206,7 +206,8 @@ fn the_stand_ins_times_are_the_simulators() {
             for sync in &mut plan.components[0].host_syncs {
                 sync.cost = Nanos::ZERO;
             }
-            let (gpu, measured) = on_gpu(&session, &plan, Options { verify: false, ..options() });
+            let (gpu, measured) =
+                on_gpu(&session, &plan, Options { verify: Verify::No, ..options() });
             let sim = in_simulator(&plan);
             let end = |kept: &Kept| kept.spans.iter().map(|span| span.end.get()).max();
             let (measured_end, predicted) = (end(&gpu), end(&sim));
@@ -243,7 +244,7 @@ fn nothing_is_allocated_or_waited_for_inside_a_pass() {
         plan.components[0].passes = passes;
         let before: Vec<u64> =
             counted.iter().map(|call| session.get(&format!("calls:{call}"))).collect();
-        on_gpu(&session, &plan, Options { verify: false, ..options() });
+        on_gpu(&session, &plan, Options { verify: Verify::No, ..options() });
         let after = counted.iter().map(|call| session.get(&format!("calls:{call}")));
         calls.push(after.zip(before).map(|(after, before)| after - before).collect::<Vec<_>>());
     }
@@ -256,7 +257,7 @@ fn one_copy_per_piece() {
     let plan = models::plan(50);
     let (program, _) = models::lowered(&plan);
     let before = session.get("calls:cuMemcpyHtoDAsync_v2");
-    let (kept, _) = on_gpu(&session, &plan, Options { verify: false, ..options() });
+    let (kept, _) = on_gpu(&session, &plan, Options { verify: Verify::No, ..options() });
     let copies = kept.spans.iter().filter(|span| span.op == OpKind::Copy).count() as u64;
     assert_eq!(session.get("calls:cuMemcpyHtoDAsync_v2") - before, copies);
     assert!(program.phases[0].places.iter().any(|pieces| pieces.len() > 1), "blocks are split");

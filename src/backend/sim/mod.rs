@@ -12,10 +12,10 @@
 
 mod lanes;
 
-use super::{Backend, Recorder};
+use super::{Backend, Recorder, cause, index};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
-use crate::profile::{Span, VramSample, WaitedFor};
+use crate::profile::{Span, VramSample};
 use crate::program::{Enter, Phase, Program};
 use crate::units::{Bytes, Fraction, Nanos};
 use lanes::{Lanes, Next, Part, Running};
@@ -148,7 +148,8 @@ impl<'a> Simulation<'a> {
             }
             // Where the lane itself became free only now, the lane is what it waited for.
             let waited_for = waited_for.filter(|_| self.lanes.free_since(lane) < self.now);
-            let waited_for = waited_for.map(|(phase, op, pass)| self.waited_for(phase, op, pass));
+            let waited_for = waited_for
+                .map(|(phase, op, pass)| cause(&self.phases[phase], index(phase), op, pass));
             let duration = self.jittered(op.duration.get(), lane, next);
             let running = Running::new(next, self.now, duration, waited_for);
             self.lanes.start(lane, running, self.sim.contention);
@@ -156,17 +157,6 @@ impl<'a> Simulation<'a> {
                 self.in_use = self.in_use.saturating_add(op.acquires.get());
                 self.sample(recorder);
             }
-        }
-    }
-
-    fn waited_for(&self, phase: usize, op: usize, pass: u32) -> WaitedFor {
-        let op = &self.phases[phase].schedule.ops[op];
-        WaitedFor {
-            lane: op.lane,
-            component: index(phase),
-            block: index(op.block),
-            piece: op.piece.map(index),
-            pass: pass + op.ahead,
         }
     }
 
@@ -252,8 +242,4 @@ fn mix(value: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-fn index(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

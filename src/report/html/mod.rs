@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
 use super::lists::Lists;
+use super::measured;
 use super::runs;
 use super::slices::merged_note;
 use super::view::View;
@@ -54,6 +55,7 @@ pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     out.push_str(&compare::policies(view, extras));
     out.push_str(&sweep::sweep(view, extras));
     out.push_str(&plan(extras));
+    out.push_str(&measured::html(view));
     out.push_str(&method::method(view));
     out.push_str("</main>\n");
     out.push_str(&format!(
