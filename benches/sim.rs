@@ -26,6 +26,8 @@ fn request(model: &str, device: &str, gib: u64) -> Request {
         vram: Bytes::new(gib << 30),
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        holds: Default::default(),
+        generations: 1,
         manifest,
     }
 }

@@ -48,6 +48,8 @@
 //!     vram: "12GiB".parse().unwrap(),
 //!     granularity: Granularity::Tensor,
 //!     unit: Unit::Block,
+//!     holds: Default::default(),
+//!     generations: 1,
 //!     manifest,
 //! };
 //! let plan = request.plan()?;

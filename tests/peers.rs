@@ -195,6 +195,8 @@ fn file(component: ComponentPlan, input: &ComponentInput) -> Plan {
         model: "equal".to_owned(),
         digests: Digests { manifest: none(), device: none(), workload: none() },
         granularity: Granularity::Block,
+        generations: 1,
+        pipeline: None,
         budget: Budget { vram: weights, reserve: Bytes::ZERO, weights },
         components: vec![component],
         device: input.instance.device.clone(),
@@ -371,6 +373,8 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
     let request = |vram: Bytes| Request {
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        holds: Default::default(),
+        generations: 1,
         manifest: manifest.clone(),
         components: vec![main.name.clone()],
         workload: workload.clone(),

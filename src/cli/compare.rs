@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::boundaries::Boundaries;
 use super::inputs::RequestArgs;
 use super::{Terminal, verdict};
 use crate::error::Result;
@@ -59,11 +60,17 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
     let rows =
         super::plan::refusing(rows(&request, &policies, &mut Settings::default()), terminal)?;
-    let text = match &args.best_for {
+    let mut text = match &args.best_for {
         Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
         None => text(&request, &rows),
     };
-    terminal.answer(&answer(&rows), &text)
+    let mut answer = answer(&rows);
+    if request.components.len() > 1 {
+        let boundaries = super::plan::refusing(Boundaries::of(&request, &rows), terminal)?;
+        text.push_str(&boundaries.text());
+        answer["pipeline"] = boundaries.answer();
+    }
+    terminal.answer(&answer, &text)
 }
 
 /// The policies named, or all.

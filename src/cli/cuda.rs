@@ -221,7 +221,7 @@ fn see_tokens(
     images: &mut [ComponentImage],
 ) -> Result<()> {
     let selection = Selection {
-        component: plan.components.iter().map(|component| component.name.clone()).collect(),
+        components: plan.components.iter().map(|component| component.name.clone()).collect(),
         workload: args.workload.clone(),
         tokens: args.tokens,
         ..Selection::default()

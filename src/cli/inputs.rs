@@ -1,16 +1,18 @@
 //! Turns what a user names (a model, a device, a budget, a workload) into the request that is planned.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{Terminal, files};
 use crate::device::{self, DeviceSpec};
 use crate::error::{Error, Result};
 use crate::model::{self, Component, Manifest};
+use crate::plan::pipeline::Hold;
 use crate::plan::{Granularity, Request, Unit};
 use crate::scan::Choices;
 use crate::suggest;
 use crate::units::Bytes;
-use crate::workload::{self, Overrides, Reserve, Workload};
+use crate::workload::{self, Overrides, Reserve, Role, Workload};
 
 /// What most commands take: a model, a device, a budget, and changes to the model's default workload.
 #[derive(clap::Args, Clone)]
@@ -27,9 +29,13 @@ pub struct RequestArgs {
 /// The workload and the components it is for.
 #[derive(clap::Args, Clone, Default)]
 pub struct Selection {
-    /// A component to plan, in order of use; repeatable. The denoiser or language model by default.
-    #[arg(long, value_name = "NAME")]
-    pub component: Vec<String>,
+    /// Components to plan together, in their order of use: names, or all, dit, encoders, decoders; each with =auto,
+    /// =resident, =phase, =stream or =block for how it is held. The denoiser or language model by default.
+    #[arg(long, alias = "component", value_name = "NAME[=HOLD],…", value_delimiter = ',')]
+    pub components: Vec<String>,
+    /// How often the components are used in turn.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub generations: u32,
     /// A workload file instead of the model's default.
     #[arg(long, value_name = "FILE")]
     pub workload: Option<PathBuf>,
@@ -81,13 +87,32 @@ impl RequestArgs {
     pub fn load(&self, terminal: &mut Terminal) -> Result<Prepared> {
         let manifest = load_model(&self.model, terminal)?;
         let device = load_device(&self.device)?;
-        let components = self.selection.components(&manifest)?;
+        let chosen = self.selection.chosen(&manifest)?;
+        let components: Vec<&Component> = chosen.iter().map(|(component, _)| *component).collect();
         let workload = self.selection.workload(&manifest, &components)?;
-        let components = components.into_iter().map(|component| component.name.clone()).collect();
+        let order: Vec<&str> =
+            workload.ordered(&manifest)?.iter().map(|one| one.name.as_str()).collect();
+        let place = |name: &String| order.iter().position(|one| one == name);
+        let mut components: Vec<String> =
+            components.into_iter().map(|component| component.name.clone()).collect();
+        components.sort_by_key(place);
+        let held = chosen.iter().filter_map(|(one, hold)| Some((one.name.clone(), (*hold)?)));
+        let holds = held.collect();
+        let generations = self.selection.generations;
         let vram = device.vram;
         let granularity = Granularity::Tensor;
         let unit = Unit::Block;
-        let request = Request { manifest, components, workload, device, vram, granularity, unit };
+        let request = Request {
+            manifest,
+            components,
+            workload,
+            device,
+            vram,
+            granularity,
+            unit,
+            holds,
+            generations,
+        };
         Ok(Prepared { request })
     }
 
@@ -111,20 +136,44 @@ fn warn_above(vram: Bytes, device: &DeviceSpec, terminal: &mut Terminal) {
 
 impl Selection {
     pub fn components<'a>(&self, manifest: &'a Manifest) -> Result<Vec<&'a Component>> {
-        if self.component.is_empty() {
+        Ok(self.chosen(manifest)?.into_iter().map(|(component, _)| component).collect())
+    }
+
+    /// The components chosen by name or group, with the holds that are given.
+    fn chosen<'a>(&self, manifest: &'a Manifest) -> Result<Vec<(&'a Component, Option<Hold>)>> {
+        if self.components.is_empty() {
             let none = || Error::usage(format!("{} has no component", manifest.model));
-            return Ok(vec![manifest.main_component().ok_or_else(none)?]);
+            return Ok(vec![(manifest.main_component().ok_or_else(none)?, None)]);
         }
-        let names = || manifest.components.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
-        let mut chosen: Vec<&Component> = Vec::new();
-        for name in &self.component {
-            let component = manifest.component(name).ok_or_else(|| {
-                suggest::unknown(&format!("component of {}", manifest.model), name, &names())
-            })?;
-            if chosen.iter().any(|known| known.name == component.name) {
-                return Err(Error::usage(format!("--component {name} is given twice")));
+        let mut chosen: Vec<(&Component, Option<Hold>)> = Vec::new();
+        let mut by_group = BTreeSet::new();
+        for item in &self.components {
+            let (name, hold) = match item.split_once('=') {
+                None => (item.as_str(), None),
+                Some((name, hold)) => {
+                    let refused = |error| Error::usage(format!("--components {item}: {error}"));
+                    (name, Some(hold.parse::<Hold>().map_err(refused)?))
+                }
+            };
+            let members = group(manifest, name)?;
+            for component in &members {
+                let known = chosen.iter_mut().find(|(one, _)| one.name == component.name);
+                match known {
+                    // A name says more than a group that it is in, wherever that stands.
+                    Some(known) if members.len() == 1 && by_group.contains(&component.name) => {
+                        known.1 = hold.or(known.1);
+                    }
+                    Some(_) if members.len() > 1 => {}
+                    Some(_) => {
+                        let twice = format!("--components: {} is given twice", component.name);
+                        return Err(Error::usage(twice));
+                    }
+                    None => chosen.push((component, hold)),
+                }
+                if members.len() > 1 {
+                    by_group.insert(component.name.clone());
+                }
             }
-            chosen.push(component);
         }
         Ok(chosen)
     }
@@ -152,6 +201,26 @@ impl Selection {
             None => Ok(workload),
         }
     }
+}
+
+/// The components that a name or the name of a group stands for.
+fn group<'a>(manifest: &'a Manifest, name: &str) -> Result<Vec<&'a Component>> {
+    if let Some(component) = manifest.component(name) {
+        return Ok(vec![component]);
+    }
+    let all = manifest.components.iter();
+    let members: Vec<&Component> = match Role::ALL.into_iter().find(|role| role.group() == name) {
+        Some(role) => all.filter(|component| Role::of(manifest, component) == role).collect(),
+        None if name == "all" => all.collect(),
+        None => Vec::new(),
+    };
+    if !members.is_empty() {
+        return Ok(members);
+    }
+    let groups = Role::ALL.into_iter().map(|role| role.group().to_owned());
+    let names = manifest.components.iter().map(|component| component.name.clone());
+    let known: Vec<String> = names.chain(groups).chain(["all".to_owned()]).collect();
+    Err(suggest::unknown(&format!("component of {}", manifest.model), name, &known))
 }
 
 /// Whether a model's name is the path of a checkpoint: neither built in nor a manifest.

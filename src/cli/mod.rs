@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+mod boundaries;
 mod check;
 mod compare;
 mod cuda;
@@ -21,6 +22,7 @@ mod derive;
 mod grid;
 mod inputs;
 mod lists;
+mod pipeline;
 mod plan;
 mod probe;
 mod run;

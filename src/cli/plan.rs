@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
-use super::verdict;
-use super::{Format, Terminal};
+use super::{Format, Terminal, pipeline, verdict};
 use crate::error::{Error, Infeasible, Result};
 use crate::plan::{ComponentPlan, Granularity, Plan, Policy, ROOT, Request, Unit, bound};
 
@@ -43,8 +42,10 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum GranularityArg {
-    /// Blocks stay or stream whole.
+    /// Blocks stay or stream whole; which do is the same in every pass.
     Block,
+    /// Blocks stay or stream whole, and take turns staying where that is faster.
+    Rotating,
     /// Some tensors of a block may stay while the others stream.
     Tensor,
 }
@@ -67,6 +68,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     };
     let granularity = match args.granularity {
         GranularityArg::Block => Granularity::Block,
+        GranularityArg::Rotating => Granularity::Rotating,
         GranularityArg::Tensor => Granularity::Tensor,
     };
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
@@ -146,7 +148,7 @@ pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
         .zip(&prepared)
         .map(|(component, prepared)| component_answer(component, prepared.costs.flops_per_pass()))
         .collect();
-    let peak = plan.components.iter().map(|c| c.prediction.peak).max().unwrap_or_default();
+    let together = plan.pipeline.as_ref().map(|together| pipeline::answer(plan, together));
     Ok(json!({
         "feasible": true,
         "model": plan.model,
@@ -157,7 +159,8 @@ pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
         "budget_bytes": plan.budget.vram.get(),
         "weights_budget_bytes": plan.budget.weights.get(),
         "reserve_bytes": plan.budget.reserve.get(),
-        "peak_bytes": peak.get(),
+        "peak_bytes": plan.peak().get(),
+        "pipeline": together,
     }))
 }
 
@@ -190,5 +193,6 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
         "window_bytes": plan.window.bytes.get(),
         "slots": plan.window.slots,
         "prefetch": plan.prefetch,
+        "turns": plan.turns,
     })
 }

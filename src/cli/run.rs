@@ -136,6 +136,12 @@ fn simulate_watched(
 
 /// The plan for another number of passes; predictions follow.
 fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
+    if plan.pipeline.is_some() {
+        let message = "--passes: what a pipeline's components wait for among each other depends on \
+                       their passes";
+        let hint = Some("plan it for other passes: vramplan plan … --passes N".to_owned());
+        return Err(Error::Usage { message: message.to_owned(), hint });
+    }
     for component in &mut plan.components {
         component.passes = passes;
         component.foresee(&plan.device, plan.budget.reserve)?;
@@ -154,14 +160,19 @@ pub fn with_passes_of(plan: &mut Plan, profile: &Profile) -> Result<()> {
 
 /// What a profile says about its plan; as simulated.
 pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
-    let components = plan.components.iter().map(|component| ComponentHeader {
-        name: component.name.clone(),
-        passes: component.passes,
-        blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
-        unit: component.unit,
-        bytes: component.blocks.iter().map(|block| block.bytes).collect(),
-        prediction: Some(component.prediction),
-        bound: Some(component.bound.clone()),
+    let predictions = plan.predictions()?;
+    let components = program.phases.iter().zip(predictions).map(|(phase, prediction)| {
+        let component = &plan.components[phase.of];
+        ComponentHeader {
+            name: phase.component.clone(),
+            passes: component.passes,
+            turns: component.turns,
+            blocks: phase.blocks.clone(),
+            unit: component.unit,
+            bytes: component.blocks.iter().map(|block| block.bytes).collect(),
+            prediction: Some(prediction),
+            bound: Some(component.bound.clone()),
+        }
     });
     let text = plan.to_yaml()?;
     Ok(Header {
@@ -175,7 +186,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         complete: false,
         budget: plan.budget.vram,
-        reserve: plan.budget.reserve,
+        reserve: plan.peak().saturating_sub(program.slab),
         slab: program.slab,
         window: plan.components.iter().map(|c| c.window.bytes).max().unwrap_or_default(),
         components: components.collect(),

@@ -17,7 +17,7 @@ use crate::units::{Bytes, Nanos};
 pub struct Console {
     bar: ProgressBar,
     stop: Stop,
-    /// Bytes that the first, a middle and the last pass copy to the device, by phase.
+    /// Bytes that the first pass, a steady one on average and the last copy to the device, by phase.
     copied: Vec<[Bytes; 3]>,
     phase: usize,
     slab: Bytes,
@@ -49,7 +49,7 @@ impl Console {
         let passes = program.phases.iter().map(|phase| u64::from(phase.passes)).sum();
         let copied = |phase: &Phase| {
             let last = phase.passes.saturating_sub(1);
-            [0, 1.min(last), last].map(|pass| copied(phase, pass))
+            [copied(phase, 0), phase.schedule.bytes_per_pass(), copied(phase, last)]
         };
         Self {
             bar: terminal.progress(passes, "weights"),

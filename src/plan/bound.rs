@@ -13,7 +13,8 @@
 //!   uses alone gives `D + c_i + c_(i−1)`; `n` of them in a row give `(n·D + C) / (n−1)`, which equal blocks reach
 //!   (theory: `T* = max(C, n(D + c)/(n−1))`).
 //! * Whole blocks only: resident bytes plus the largest streamed block fit in `B`, so at least `W − B + w_min`
-//!   bytes are copied in every pass, in at least `⌈(W − B + w_min) / w_max⌉` copies.
+//!   bytes are copied in every pass, in at least `⌈(W − B + w_min) / w_max⌉` copies. Where blocks take turns
+//!   staying, the laps of before with whole copies: `(n·t(W − B) + C) / (n−1)`.
 //!
 //! ```
 //! use vramplan::plan::{Instance, bound};
@@ -44,8 +45,10 @@ pub struct Bounds {
     pub compute: Nanos,
     /// The bytes that cannot stay, over the link.
     pub copy: Nanos,
-    /// No plan that keeps or streams whole blocks is faster.
+    /// No plan that keeps or streams whole blocks is faster, where the same ones stay in every pass.
     pub granularity: Nanos,
+    /// No plan that keeps or streams whole blocks is faster, whichever stay from pass to pass.
+    pub rotating: Nanos,
     /// No schedule whatever is faster.
     pub any_schedule: Nanos,
 }
@@ -73,14 +76,16 @@ pub fn bound(instance: &Instance) -> Bounds {
     let missing = total.saturating_sub(instance.budget);
     if missing.is_zero() {
         let none = Nanos::ZERO;
-        return Bounds { compute, copy: none, granularity: compute, any_schedule: compute };
+        let (granularity, rotating) = (compute, compute);
+        return Bounds { compute, copy: none, granularity, rotating, any_schedule: compute };
     }
     // The fastest the link ever is: without latency, since a schedule may cut its copies as it likes.
     let copy = fastest(instance, missing);
     let windows = Windows::of(instance).solve().0.ceil();
     let any_schedule = compute.max(windows).max(chained_laps(instance, compute, copy));
     let granularity = any_schedule.max(whole_blocks(instance, missing));
-    Bounds { compute, copy, granularity, any_schedule }
+    let rotating = any_schedule.max(whole_laps(instance, missing));
+    Bounds { compute, copy, granularity, rotating, any_schedule }
 }
 
 /// The least time in which the link can move so many bytes, cut into copies in any way.
@@ -106,11 +111,31 @@ fn chained_laps(instance: &Instance, compute: Nanos, copy: Nanos) -> Nanos {
 
 /// Bytes and copies that every stationary plan of whole blocks needs, over the link.
 fn whole_blocks(instance: &Instance, missing: Bytes) -> Nanos {
+    let smallest = instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero()).min();
+    smallest
+        .map_or(Nanos::ZERO, |smallest| whole_copies(instance, missing.saturating_add(smallest)))
+}
+
+/// What every plan of whole blocks needs: when a block's use ends, blocks that are neither there nor on their way
+/// have at least the missing bytes, and until the same block is used again all of them are copied. `n` such laps of
+/// `n − 1` blocks fill `n − 1` passes.
+fn whole_laps(instance: &Instance, missing: Bytes) -> Nanos {
+    let blocks = || instance.uses.iter().filter(|used| !used.bytes.is_zero());
+    let count = blocks().count() as u128;
+    if count < 2 {
+        return Nanos::ZERO;
+    }
+    let compute: u128 = blocks().map(|used| u128::from(used.compute.get())).sum();
+    let sum = count * u128::from(whole_copies(instance, missing).get()) + compute;
+    Nanos::new(u64::try_from(sum.div_ceil(count - 1)).unwrap_or(u64::MAX))
+}
+
+/// The least time in which the link can move whole blocks of at least so many bytes.
+fn whole_copies(instance: &Instance, least: Bytes) -> Nanos {
     let sizes = || instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero());
     let (Some(smallest), Some(largest)) = (sizes().min(), sizes().max()) else {
         return Nanos::ZERO;
     };
-    let least = missing.saturating_add(smallest);
     let copies = least.get().div_ceil(largest.get());
     let bytes = least.max(smallest.saturating_mul(copies));
     let latency = if instance.device.h2d.points.is_empty() {
@@ -185,6 +210,6 @@ impl<'a> Windows<'a> {
                 }
             }
         }
-        graph.steady_from(Ratio::per_pass(0))
+        graph.ends_from(Ratio::per_pass(0))
     }
 }

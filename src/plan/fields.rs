@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{BlockPlan, Evict, HostMemory, Part, Piece, Residency, Stream, UseRef};
+use super::spec::{
+    BlockPlan, Entry, Evict, HostMemory, Loads, Part, Piece, Residency, Stream, UseRef,
+};
 use crate::units::{Bytes, Nanos};
 
 /// A value, or a list of them.
@@ -28,6 +30,10 @@ pub(super) struct BlockFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<OneOrMany<u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    enters_after: Option<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_after: Option<UseRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_before: Option<UseRef>,
@@ -41,6 +47,8 @@ pub(super) struct BlockFields {
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Loads::is_empty")]
+    loads: Loads,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pieces: Option<Vec<PieceFields>>,
 }
@@ -56,6 +64,10 @@ struct PieceFields {
     bytes: Bytes,
     at: Option<OneOrMany<u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    enters_after: Option<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_after: Option<UseRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_before: Option<UseRef>,
@@ -69,6 +81,8 @@ struct PieceFields {
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Loads::is_empty")]
+    loads: Loads,
 }
 
 impl TryFrom<PieceFields> for Piece {
@@ -90,9 +104,10 @@ impl TryFrom<PieceFields> for Piece {
                     || predicted
                     || fields.from.is_some()
                     || fields.copies.is_some()
+                    || !fields.loads.is_empty()
                 {
-                    return Err("found issue, evict, held, copies, from or slack on a resident piece, expected them \
-                                on streamed pieces only"
+                    return Err("found issue, evict, held, copies, from, slack or loads on a resident piece, \
+                                expected them on streamed pieces only"
                         .into());
                 }
                 (part, Residency::Resident)
@@ -106,23 +121,32 @@ impl TryFrom<PieceFields> for Piece {
                     copies: fields.copies.filter(|&copies| copies > 1).unwrap_or(0),
                     from: fields.from.unwrap_or_default(),
                     slack: fields.slack,
+                    loads: fields.loads,
                 };
                 (part, Residency::Streamed(stream))
             }
             _ => return Err("expected either resident or streamed, found both or neither".into()),
         };
-        Ok(Self { part, bytes: fields.bytes, at, residency })
+        let kept = fields.kept.unwrap_or(false);
+        if kept && residency != Residency::Resident {
+            return Err(
+                "found kept on a streamed piece, expected it on resident pieces only".into()
+            );
+        }
+        let enters_after = fields.enters_after;
+        Ok(Self { part, bytes: fields.bytes, at, enters_after, kept, residency })
     }
 }
 
 impl From<Piece> for PieceFields {
     fn from(piece: Piece) -> Self {
-        let Piece { part, bytes, at, residency } = piece;
+        let Piece { part, bytes, at, enters_after, kept, residency } = piece;
         let at = match at.as_slice() {
             [one] => OneOrMany::One(*one),
             _ => OneOrMany::Many(at),
         };
-        let fields = Self { bytes, at: Some(at), ..Self::default() };
+        let kept = kept.then_some(true);
+        let fields = Self { bytes, at: Some(at), enters_after, kept, ..Self::default() };
         match residency {
             Residency::Resident => Self { resident: Some(part), ..fields },
             Residency::Streamed(stream) => Self {
@@ -134,6 +158,7 @@ impl From<Piece> for PieceFields {
                 copies: (stream.copies > 1).then_some(stream.copies),
                 from: (stream.from != HostMemory::Pinned).then_some(stream.from),
                 slack: stream.slack,
+                loads: stream.loads,
                 ..fields
             },
         }
@@ -151,7 +176,10 @@ impl TryFrom<BlockFields> for BlockPlan {
         let flat = flat
             || fields.held_until.is_some()
             || fields.copies.is_some()
-            || fields.slack.is_some();
+            || fields.enters_after.is_some()
+            || fields.kept.is_some()
+            || fields.slack.is_some()
+            || !fields.loads.is_empty();
         let pieces = match fields.pieces {
             Some(_) if flat => {
                 return Err(format!("block {block:?}: found pieces beside the short form"));
@@ -162,6 +190,8 @@ impl TryFrom<BlockFields> for BlockPlan {
                 streamed,
                 bytes,
                 at,
+                enters_after: fields.enters_after,
+                kept: fields.kept,
                 issue_after: fields.issue_after,
                 issue_before: fields.issue_before,
                 evict_after: fields.evict_after,
@@ -169,6 +199,7 @@ impl TryFrom<BlockFields> for BlockPlan {
                 copies: fields.copies,
                 from: fields.from,
                 slack: fields.slack,
+                loads: fields.loads,
             }],
         };
         let pieces: Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
@@ -190,6 +221,8 @@ impl From<BlockPlan> for BlockFields {
             resident: flat.resident,
             streamed: flat.streamed,
             at: flat.at,
+            enters_after: flat.enters_after,
+            kept: flat.kept,
             issue_after: flat.issue_after,
             issue_before: flat.issue_before,
             evict_after: flat.evict_after,
@@ -197,6 +230,7 @@ impl From<BlockPlan> for BlockFields {
             copies: flat.copies,
             from: flat.from,
             slack: flat.slack,
+            loads: flat.loads,
             pieces: (!single).then_some(pieces),
         }
     }

@@ -1,7 +1,10 @@
 //! Turns a manifest, a workload, a device and a budget into a plan: the entry point of planning.
 
+use std::collections::BTreeMap;
+
 use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
+use super::pipeline::{Hold, Member, Pipeline, Planned};
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
 use super::unit::Unit;
 use crate::device::DeviceSpec;
@@ -29,6 +32,10 @@ pub struct Request {
     pub granularity: Granularity,
     /// What is brought in, used and released as one.
     pub unit: Unit,
+    /// How components are to be held, by name; as the planner finds best where nothing is said.
+    pub holds: BTreeMap<String, Hold>,
+    /// How often the components are used in turn.
+    pub generations: u32,
 }
 
 /// A component ready to be planned, with what was estimated about it.
@@ -43,10 +50,17 @@ pub struct Prepared {
 }
 
 impl Request {
-    /// What is left for weights once the reserve is taken off; the whole shortfall when nothing is left.
-    fn weights(&self) -> std::result::Result<Bytes, Bytes> {
-        let reserve = self.workload.reserve.total();
-        self.vram.checked_sub(reserve).ok_or(reserve.saturating_sub(self.vram))
+    /// Whether components are planned as one, with their own reserves and holds.
+    pub fn is_pipeline(&self) -> bool {
+        self.components.len() > 1 || !self.holds.is_empty() || self.generations > 1
+    }
+
+    /// VRAM that is not for weights while a component is in use.
+    fn reserve_of(&self, component: &Component) -> Result<Bytes> {
+        match self.is_pipeline() {
+            true => Ok(self.workload.reserve_of(&self.manifest, component)?.total()),
+            false => Ok(self.workload.reserve.total()),
+        }
     }
 
     fn component(&self, name: &str) -> Result<&Component> {
@@ -70,14 +84,13 @@ impl Request {
     pub fn prepare(&self) -> Result<Vec<Prepared>> {
         self.check_passes()?;
         let main = self.manifest.main_component().map(|main| main.name.as_str());
-        let (weights, below) = match self.weights() {
-            Ok(weights) => (weights, Bytes::ZERO),
-            Err(below) => (Bytes::ZERO, below),
-        };
         let mut prepared = Vec::with_capacity(self.components.len());
         let mut worst: Option<Infeasible> = None;
         for name in &self.components {
             let component = self.component(name)?;
+            let reserve = self.reserve_of(component)?;
+            let weights = self.vram.saturating_sub(reserve);
+            let below = reserve.saturating_sub(self.vram);
             let costs = workload::costs(&self.manifest, component, &self.workload, &self.device)?;
             let passes = self.workload.passes_of(name, Some(name.as_str()) == main);
             let copies = self.device.h2d.time_for(component.total_bytes(&self.manifest));
@@ -90,7 +103,7 @@ impl Request {
                 instance,
                 unit: Unit::Block,
                 passes,
-                reserve: self.workload.reserve.total(),
+                reserve,
             };
             // What at least one unit needs beside a root that stays; what leaf units need is not less than the
             // root, of which they are part.
@@ -98,7 +111,10 @@ impl Request {
             let needed = input.at(self.unit).smallest().max(root);
             if needed > weights || !below.is_zero() {
                 let answer = input.infeasible(needed, weights);
-                if worst.as_ref().is_none_or(|worst| worst.needed < answer.needed) {
+                let shortfall = answer.shortfall.saturating_add(below);
+                let answer = Infeasible { shortfall, ..answer };
+                if worst.as_ref().is_none_or(|worst| worst.smallest_budget < answer.smallest_budget)
+                {
                     worst = Some(answer);
                 }
             }
@@ -107,25 +123,47 @@ impl Request {
         }
         match worst {
             None => Ok(prepared),
-            Some(answer) => {
-                let reserve = self.workload.reserve.total();
-                Err(Error::Infeasible(Infeasible {
-                    shortfall: answer.shortfall.saturating_add(below),
-                    smallest_budget: answer.needed.saturating_add(reserve),
-                    ..answer
-                }))
-            }
+            Some(answer) => Err(Error::Infeasible(answer)),
         }
     }
 
-    /// The plan that the planner finds best for every component.
+    /// The plan that the planner finds best: for a component alone, or for all of them together.
     pub fn plan(&self) -> Result<Plan> {
+        if self.is_pipeline() {
+            let planned = self.pipeline()?.plan_with_margins()?;
+            return self.assemble_pipeline(planned);
+        }
         let plan = |prepared: &Prepared| {
             let input = prepared.input.at(self.unit);
             input.with_margins(input.plan(self.granularity)?, self.granularity)
         };
         let plans: Result<Vec<ComponentPlan>> = self.prepare()?.iter().map(plan).collect();
         self.assemble(plans?)
+    }
+
+    /// The components as a pipeline.
+    pub fn pipeline(&self) -> Result<Pipeline> {
+        let known: Vec<&String> = self.components.iter().collect();
+        if let Some(name) = self.holds.keys().find(|name| !known.contains(name)) {
+            return Err(Error::usage(format!("{name:?} is to be held, but not planned")));
+        }
+        let member = |prepared: Prepared| {
+            let hold = self.holds.get(&prepared.input.name).copied().unwrap_or_default();
+            Member { input: prepared.input, hold }
+        };
+        Ok(Pipeline {
+            members: self.prepare()?.into_iter().map(member).collect(),
+            vram: self.vram,
+            generations: self.generations,
+            granularity: self.granularity,
+            unit: self.unit,
+        })
+    }
+
+    /// The plan file of a planned pipeline.
+    pub fn assemble_pipeline(&self, planned: Planned) -> Result<Plan> {
+        let plan = self.assemble(planned.components)?;
+        Ok(Plan { generations: self.generations, pipeline: Some(planned.together), ..plan })
     }
 
     /// Puts components' plans together, with the digests of what they were made from.
@@ -140,6 +178,8 @@ impl Request {
                 workload: digest(&self.workload.to_yaml()?),
             },
             granularity: self.granularity,
+            generations: 1,
+            pipeline: None,
             budget: Budget { vram: self.vram, reserve, weights: self.vram.saturating_sub(reserve) },
             components,
             device: self.device.clone(),

@@ -58,12 +58,15 @@ mod layout;
 mod make;
 mod margins;
 mod matching;
+mod op;
+pub mod pipeline;
 pub mod placement;
 pub mod planner;
 mod policy;
 mod schedule;
 mod slice;
 mod spec;
+mod stage;
 pub mod timing;
 mod unit;
 mod validate;
@@ -73,11 +76,13 @@ pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance};
 pub use make::{Prepared, Request};
 pub use margins::{Binding, Margins};
+pub use op::{Op, Wait, When};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};
-pub use schedule::{Op, Schedule, Wait, When};
+pub use schedule::Schedule;
 pub use slice::Slice;
 pub use spec::{
-    BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,
-    PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
+    BlockPlan, Budget, ComponentPlan, Digests, Entry, Evict, Granularity, HostMemory, HostSync,
+    Loads, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
 };
+pub use stage::{Enter, Stage, stages};
 pub use unit::{OWN, Unit};

@@ -128,6 +128,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
         components.push(ComponentHeader {
             name: if index == 0 { "transformer".into() } else { format!("after{index}") },
             passes: recipe.passes,
+            turns: 1,
             blocks: recipe.blocks.clone(),
             unit: Unit::Block,
             bytes: vec![Bytes::new(recipe.bytes); recipe.blocks.len()],

@@ -152,6 +152,9 @@ pub struct ComponentHeader {
     pub name: String,
     /// Passes that were to run.
     pub passes: u32,
+    /// Passes after which its plan repeats; more than 1 where blocks take turns staying.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub turns: u32,
     /// Ids of its uses without the component's name, in order of execution; spans refer to them by index.
     /// The root, where it computes or holds bytes, is the use named `root`.
     #[serde(deserialize_with = "at_most::<_, _, MOST_BLOCKS>")]
@@ -168,6 +171,15 @@ pub struct ComponentHeader {
     /// What no schedule can beat, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one(turns: &u32) -> bool {
+    *turns == 1
 }
 
 fn is_block(unit: &Unit) -> bool {

@@ -45,6 +45,13 @@ pub struct Workload {
     /// VRAM that is not for weights.
     #[serde(default, serialize_with = "yaml::flow_map")]
     pub reserve: Reserve,
+    /// The same while a component is in use, by its name; where nothing is said `reserve` is that of denoisers and
+    /// language models, and others get its context and workspace with an estimate of their own activations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserves: BTreeMap<String, Reserve>,
+    /// Components in order of use; where nothing is said text encoders, denoisers, then decoders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_seq")]
+    pub order: Vec<String>,
     /// Given or measured time per use, by block id or a pattern with `*`; beats every estimate.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub compute: BTreeMap<String, Nanos>,
@@ -140,10 +147,12 @@ impl Workload {
             let place = format!("tokens.{stream}");
             require((1..=1 << 32).contains(&tokens), &place, tokens.to_string(), "1 to 2^32");
         }
-        let reserve = [self.reserve.context, self.reserve.activations, self.reserve.workspace];
-        let total = reserve.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
-        let found = "more than 2^64 bytes".into();
-        require(total.is_some(), "reserve", found, "a total that fits 64 bits");
+        for reserve in self.reserves.values().chain([&self.reserve]) {
+            let parts = [reserve.context, reserve.activations, reserve.workspace];
+            let total = parts.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
+            let found = "more than 2^64 bytes".into();
+            require(total.is_some(), "reserve", found, "a total that fits 64 bits");
+        }
         problems
     }
 }

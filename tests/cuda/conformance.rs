@@ -6,7 +6,7 @@ use vramplan::backend::cuda::{Cuda, Options, Pattern, Work};
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Discard, Recorder};
 use vramplan::lane::{Lane, OpKind};
-use vramplan::plan::Plan;
+use vramplan::plan::{Granularity, Plan};
 use vramplan::profile::{Measured, Span, VramSample};
 use vramplan::program::image::HostMemory;
 use vramplan::units::Nanos;
@@ -79,6 +79,29 @@ fn the_same_operations_run_everywhere() {
         assert_eq!(measured.verified_passes, plan.components[0].passes);
         assert_eq!(measured.passes[0].len(), plan.components[0].passes as usize);
     }
+    session.assert_no_leaks();
+}
+
+#[test]
+fn blocks_that_take_turns_compute_on_their_own_bytes() {
+    let session = driver::session();
+    let digest = |plan: &Plan| on_gpu(&session, plan, options()).1;
+    let fixed = digest(&models::plan(60)).digest.expect("a digest");
+    let mut turning = 0;
+    for percent in [40, 60, 80] {
+        let mut request = models::request(percent);
+        // Copies far longer than compute: a fixed set copies more than turns need.
+        request.device.h2d.rate = vramplan::units::Rate::new(2_000_000_000);
+        request.granularity = Granularity::Rotating;
+        let mut plan = request.plan().expect("a plan");
+        turning += usize::from(plan.components[0].turns > 1);
+        plan.components[0].passes = 2 * plan.components[0].turns + 1;
+        let (gpu, measured) = on_gpu(&session, &plan, options());
+        assert_eq!(operations(&gpu), operations(&in_simulator(&plan)));
+        assert_eq!(measured.verified_passes, plan.components[0].passes);
+        assert_eq!(measured.digest.expect("a digest"), fixed);
+    }
+    assert!(turning > 0, "taking turns wins somewhere");
     session.assert_no_leaks();
 }
 

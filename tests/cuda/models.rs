@@ -82,6 +82,8 @@ fn request_for(manifest: Manifest, percent: u64) -> Request {
         device: device(),
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        holds: Default::default(),
+        generations: 1,
         manifest,
     }
 }

@@ -29,10 +29,10 @@ impl Writer {
     fn row(&mut self, category: &str, name: &str, length: u64, bytes: Option<u64>) {
         self.correlation += 1;
         let bytes = bytes.map_or(String::new(), |bytes| format!(", \"bytes\": {bytes}"));
-        let _ = write!(
+        let _ = writeln!(
             self.text,
             "{{\"ph\": \"X\", \"cat\": \"{category}\", \"name\": \"{name}\", \"pid\": 0, \"tid\": 7, \"ts\": {}.000, \"dur\": {length}, \
-             \"args\": {{\"device\": 0, \"stream\": 7, \"correlation\": {}{bytes}}}}},\n",
+             \"args\": {{\"device\": 0, \"stream\": 7, \"correlation\": {}{bytes}}}}},",
             self.clock, self.correlation
         );
         self.clock += length + 2;

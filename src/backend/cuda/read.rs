@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
         });
         if run.with.settings.sample == 1 {
             self.changes.push((start, true, op.acquires.get()));
-            self.changes.push((end, false, op.releases.get()));
+            self.changes.push((end, false, op.released(pass).get()));
         }
         Ok(())
     }

@@ -5,12 +5,14 @@
 //! * **Tensors** (`split`): a part of every block streams, as much as the bound's instants say
 //!   (`plan::matching`), rounded to tensors. One free parameter, the bytes that stream, is searched.
 //! * **Whole blocks** (`whole`): several ways to spread the streamed blocks over the pass, then a local search.
+//! * **Whole blocks in turn** (`rotating`): which blocks stay changes from pass to pass, with copies evenly spread.
 //!
 //! Every candidate is placed in its window and evaluated exactly ([`super::placement`]); the best is the one with the
 //! shortest pass, then the fewest bytes copied, then the smallest window. Where copies and compute balance, a larger
 //! window that costs nothing is preferred (`robust`). With few passes the makespan decides, cold start included.
 
 mod robust;
+pub mod rotating;
 mod split;
 mod whole;
 
@@ -24,10 +26,11 @@ use super::timing;
 use crate::error::Result;
 use crate::units::{Bytes, Nanos};
 
+pub use rotating::MOST_TURNS;
 pub use whole::{blocks_of, evenly};
 
 /// With at most so many passes the cold start weighs as much as the steady pass, and the makespan decides.
-const FEW_PASSES: u32 = 4;
+pub(super) const FEW_PASSES: u32 = 4;
 
 /// The best choice found; none when no choice fits. `schedule` builds the operations of a choice, for makespans.
 pub fn choose(
@@ -42,7 +45,7 @@ pub fn choose(
     }
     let gaps = Gaps::of(instance);
     let mut candidates = match granularity {
-        Granularity::Block => Vec::new(),
+        Granularity::Block | Granularity::Rotating => Vec::new(),
         Granularity::Tensor => split::candidates(instance, &gaps),
     };
     if let Some(start) = whole::start(instance, &gaps) {

@@ -66,7 +66,7 @@ pub fn evenly(uses: &[usize], count: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Uses with bytes, by aligned size.
-fn size_classes(instance: &Instance) -> Vec<Vec<usize>> {
+pub fn size_classes(instance: &Instance) -> Vec<Vec<usize>> {
     let mut classes: BTreeMap<Bytes, Vec<usize>> = BTreeMap::new();
     for n in blocks_of(instance) {
         classes.entry(instance.aligned(n)).or_default().push(n);

@@ -106,7 +106,9 @@ impl<'a> Builder<'a> {
             name: self.input.name.clone(),
             policy: name.to_owned(),
             unit: self.recipe.unit,
+            reserve: None,
             passes: self.input.passes,
+            turns: 1,
             window: PlanWindow { bytes: window, slots: self.slots(&streamed, placed.bytes) },
             prefetch: prefetch(&streamed),
             slab: Slab { bytes, resident, window },
@@ -174,12 +176,7 @@ impl<'a> Builder<'a> {
         window_at: u64,
     ) -> BlockPlan {
         let unit = &self.units[n];
-        let staying = |part, bytes| Piece {
-            part,
-            bytes,
-            at: vec![resident_at],
-            residency: Residency::Resident,
-        };
+        let staying = |part, bytes| Piece::resident(part, bytes, resident_at);
         let mut pieces = Vec::new();
         match arc {
             None => pieces.push(staying(Part::All, unit.bytes)),
@@ -191,7 +188,7 @@ impl<'a> Builder<'a> {
                 let (bytes, copies, part) = self.part(n, false);
                 let at = at.iter().map(|at| at + window_at).collect();
                 let residency = Residency::Streamed(self.stream(arc, copies));
-                pieces.push(Piece { part, bytes, at, residency });
+                pieces.push(Piece::new(part, bytes, at, residency));
             }
         }
         let (block, bytes, compute) = (unit.name.clone(), unit.bytes, unit.compute);
@@ -209,6 +206,7 @@ impl<'a> Builder<'a> {
             held_until: (arc.until != arc.unit).then(|| self.units[arc.until].name.clone()),
             copies: if self.recipe.per_tensor && copies > 1 { copies } else { 0 },
             slack: None,
+            loads: crate::plan::Loads::new(),
             // What lies outside the lists moves without a stream, from ordinary memory.
             from: match self.from {
                 HostMemory::Pinned if root && self.input.instance.device.pageable.is_some() => {
