@@ -105,6 +105,40 @@ fn from_a_model_to_a_report_every_figure_agrees() {
 }
 
 #[test]
+fn a_report_says_what_was_predicted_of_every_block_and_copy() {
+    let story = Story::new();
+    story.json(&[&["plan"], &FLUX[..], &["-o", "plan.yaml"]].concat());
+    let jitter = ["--jitter", "5%", "--seed", "1", "--passes", "3"];
+    story.json(&[&["run", "plan.yaml", "-o", "run.json"], &jitter[..]].concat());
+    let told = story.json(&["report", "run.json", "-o", "report"])["predicted"].clone();
+    for side in ["computes", "copies"] {
+        let side = &told[side];
+        let error = |value: &Value| value.as_f64().expect("a share");
+        let mean = error(&side["mean_absolute_error"]);
+        assert!(mean > 0.0 && mean < 0.05, "{side}");
+        let pairs = side["pairs"].as_array().expect("pairs");
+        let largest = pairs.iter().map(|pair| error(&pair["error"])).fold(0.0, f64::max);
+        assert!((largest - error(&side["largest"]["error"])).abs() < 1e-9 && largest <= 0.0501);
+        assert_eq!((&side["unmatched"], pairs.len() > 50), (&0.into(), true));
+    }
+    let page = fs::read_to_string(story.path("report/report.html")).expect("a page");
+    assert!(page.contains("id=\"predicted\"") && page.contains("class=\"ghost\""));
+    // A profile that does not hold its plan is given it, and no other.
+    let text = fs::read(story.path("run.json")).expect("the run");
+    let mut old: Value = serde_json::from_slice(&text).expect("JSON");
+    old["header"].as_object_mut().expect("a header").remove("plan").expect("the plan's text");
+    fs::write(story.path("old.json"), old.to_string()).expect("written");
+    assert!(story.json(&["report", "old.json", "-o", "old"])["predicted"].is_null());
+    let given = story.json(&["report", "old.json", "--plan", "plan.yaml", "-o", "old"]);
+    assert_eq!(given["predicted"], told);
+    story.json(&[&["plan"], &FLUX[..4], &["14GiB", "-o", "other.yaml"]].concat());
+    let other = story.run(&["report", "old.json", "--plan", "other.yaml", "-o", "none"]);
+    assert_eq!(other.code, 3, "{}", other.err);
+    assert!(other.err.contains("another plan than the profile's"), "{}", other.err);
+    assert!(!story.path("none").exists());
+}
+
+#[test]
 fn the_same_input_gives_the_same_bytes() {
     let story = Story::new();
     for folder in ["a", "b"] {

@@ -158,6 +158,15 @@ fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
     Ok(())
 }
 
+/// The plan with the passes that a profile says it ran, by component.
+pub fn with_passes_of(plan: &mut Plan, profile: &Profile) -> Result<()> {
+    for (component, ran) in plan.components.iter_mut().zip(&profile.header.components) {
+        component.passes = ran.passes;
+        component.foresee(&plan.device, plan.budget.reserve)?;
+    }
+    Ok(())
+}
+
 /// What a profile says about its plan; as simulated.
 pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
     let predictions = plan.predictions()?;
@@ -174,9 +183,10 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
             bound: Some(component.bound.clone()),
         }
     });
+    let text = plan.to_yaml()?;
     Ok(Header {
         model: plan.model.clone(),
-        plan_digest: digest(&plan.to_yaml()?),
+        plan_digest: digest(&text),
         backend: "sim".to_owned(),
         device: plan.device.name.clone(),
         rank: plan.rank.as_ref().map(RankOf::named),
@@ -191,5 +201,6 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
         window: plan.components.iter().map(|c| c.window.bytes).max().unwrap_or_default(),
         components: components.collect(),
         measured: None,
+        plan: Some(text),
     })
 }

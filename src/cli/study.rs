@@ -164,6 +164,7 @@ fn extras(
         bounds: bounds.collect(),
         origin: None,
         plan_yaml: Some(plan_yaml),
+        planned: None,
     }
 }
 

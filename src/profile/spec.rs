@@ -80,6 +80,9 @@ pub struct Header {
     /// What only a real run knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
+    /// The text of the plan that ran: from it a report knows what was predicted of every block and copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
 }
 
 /// What only a run on a device knows, besides its spans.
