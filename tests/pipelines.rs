@@ -1,7 +1,7 @@
 //! Invariants of pipelines over random components: memory never exceeded in any phase or generation, predicted times
 //! equal to simulated ones, no component slower for being planned with others, and no needless or missing entry.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
 
@@ -129,13 +129,15 @@ fn ends(observed: &Observed) -> BTreeMap<(u32, u32), u64> {
     ends
 }
 
+/// Bytes that hold something: from where to where, whose they are, and until when they were used last.
+type Cell = (u64, u64, (usize, u32, usize), u64);
+
 /// Holds every copy of a run against every use of the bytes before it, by time alone: an independent observer that
 /// knows only where bytes lie.
 fn clashes(program: &Program, observed: &Observed) -> Option<String> {
     let mut spans: Vec<&Span> = observed.spans.iter().collect();
     spans.sort_by_key(|span| (span.start, span.op == OpKind::Compute));
-    // Bytes that hold something: whose they are and until when it was used last.
-    let mut cells: Vec<(u64, u64, (usize, u32, usize), u64)> = Vec::new();
+    let mut cells: Vec<Cell> = Vec::new();
     for span in spans {
         let phase = &program.phases[span.component as usize];
         let block = span.block as usize;

@@ -53,6 +53,14 @@ pub fn table(plan: &Plan, together: &Together) -> String {
         );
     }
     text.push('\n');
+    for line in &lines(plan, together) {
+        verdict::write_line(&mut text, line);
+    }
+    text
+}
+
+/// What the components take together, in words.
+fn lines(plan: &Plan, together: &Together) -> Vec<(&'static str, String)> {
     let mut lines: Vec<(&'static str, String)> = Vec::new();
     let several = match plan.generations {
         1 => String::new(),
@@ -99,10 +107,7 @@ pub fn table(plan: &Plan, together: &Together) -> String {
             plan.budget.vram.human()
         ),
     ));
-    for line in &lines {
-        verdict::write_line(&mut text, line);
-    }
-    text
+    lines
 }
 
 /// What the components take together, for programs.

@@ -3,9 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{
-    BlockPlan, Entry, Evict, HostMemory, Loads, Part, Piece, Residency, Stream, UseRef,
-};
+use super::refs::{Entry, UseRef};
+use super::spec::{BlockPlan, Evict, HostMemory, Loads, Part, Piece, Residency, Stream};
 use crate::units::{Bytes, Nanos};
 
 /// A value, or a list of them.

@@ -12,10 +12,10 @@ use super::margins::{self, Margins};
 use super::placement::Placed;
 use super::planner;
 use super::planner::rotating::{self, Rotation, Turning};
+use super::refs::UseRef;
 use super::schedule::Schedule;
 use super::spec::{
-    BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, UseRef,
-    Window,
+    BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, Window,
 };
 use super::timing;
 use super::unit::Unit;

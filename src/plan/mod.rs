@@ -63,6 +63,7 @@ pub mod pipeline;
 pub mod placement;
 pub mod planner;
 mod policy;
+mod refs;
 mod schedule;
 mod slice;
 mod spec;
@@ -78,11 +79,12 @@ pub use make::{Prepared, RankCosts, Request};
 pub use margins::{Binding, Margins};
 pub use op::{Op, Wait, When};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};
+pub use refs::{Entry, UseRef};
 pub use schedule::Schedule;
 pub use slice::Slice;
 pub use spec::{
-    BlockPlan, Budget, ComponentPlan, Digests, Entry, Evict, Granularity, HostMemory, HostSync,
-    Loads, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
+    BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync, Loads,
+    PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, Window,
 };
 pub use stage::{Enter, Stage, stages};
 pub use unit::{OWN, Unit};

@@ -22,8 +22,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -38,6 +36,7 @@ use crate::yaml;
 
 use super::fields::{BlockFields, OneOrMany};
 use super::margins::Margins;
+use super::refs::{Entry, UseRef};
 use super::slice::Slice;
 use super::unit::Unit;
 
@@ -67,7 +66,7 @@ pub struct Plan {
     #[serde(serialize_with = "yaml::flow_map")]
     pub budget: Budget,
     /// How often the components are used in turn; planned for, and run.
-    #[serde(default = "once", skip_serializing_if = "is_once")]
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub generations: u32,
     /// Components in order of use; each is a phase. Its pieces say what their first copies wait for; where they say
     /// nothing, the phase begins when the one before has ended.
@@ -77,15 +76,6 @@ pub struct Plan {
     pub pipeline: Option<Together>,
     /// The device that the predicted times are for, as planned with.
     pub device: DeviceSpec,
-}
-
-fn once() -> u32 {
-    1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde demands a reference")]
-fn is_once(generations: &u32) -> bool {
-    *generations == 1
 }
 
 fn flow_rank<S: Serializer>(
@@ -256,72 +246,6 @@ pub struct Piece {
     pub residency: Residency,
 }
 
-/// What must have ended before the first copy of a piece in its component's phase: `start`, or the use of a
-/// component before, in the last pass of it that there was (`transformer.blocks.39`, `transformer.blocks.39@-1` for
-/// the pass before the last).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// Nothing: its bytes are free from the start.
-    Start,
-    /// The last use of what was there.
-    Use {
-        /// The component.
-        component: String,
-        /// The use, counted from the component's last pass.
-        of: UseRef,
-    },
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start => f.write_str("start"),
-            Self::Use { component, of } => write!(f, "{component}.{of}"),
-        }
-    }
-}
-
-impl FromStr for Entry {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        if text == "start" {
-            return Ok(Self::Start);
-        }
-        let Some((component, of)) = text.split_once('.') else {
-            return Err(format!(
-                "found {text:?}, expected start or a use of a component before such as vae.root"
-            ));
-        };
-        Ok(Self::Use { component: component.to_owned(), of: of.parse()? })
-    }
-}
-
-impl Serialize for Entry {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for Entry {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Entry".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "description": "start, or a use of a component before, in its last pass (transformer.blocks.39)",
-            "type": "string",
-        })
-    }
-}
-
 /// Whether a piece stays in VRAM while its component is in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Residency {
@@ -392,65 +316,6 @@ pub enum Part {
     Rest,
     /// These, whole or some of their rows, by their names inside the block.
     Tensors(Vec<Slice>),
-}
-
-/// A use of a block in the same pass, or so many passes back: `blocks.3`, `blocks.3@-1`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UseRef {
-    /// The block's id without its component, or `root`.
-    pub block: String,
-    /// 0 for the same pass, 1 for the previous one.
-    pub passes_back: u32,
-}
-
-impl fmt::Display for UseRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.passes_back {
-            0 => f.write_str(&self.block),
-            back => write!(f, "{}@-{back}", self.block),
-        }
-    }
-}
-
-impl FromStr for UseRef {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let Some((block, back)) = text.rsplit_once("@-") else {
-            return Ok(Self { block: text.to_owned(), passes_back: 0 });
-        };
-        match back.parse() {
-            Ok(passes_back @ 1..=16) => Ok(Self { block: block.to_owned(), passes_back }),
-            _ => Err(format!(
-                "found {text:?}, expected a use such as blocks.3 or blocks.3@-1 (to @-16)"
-            )),
-        }
-    }
-}
-
-impl Serialize for UseRef {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for UseRef {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for UseRef {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "UseRef".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "description": "a use in the same pass (blocks.3) or in an earlier one (blocks.3@-1)",
-            "type": "string",
-        })
-    }
 }
 
 impl JsonSchema for Part {

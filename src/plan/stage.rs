@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 
 use super::op::Op;
+use super::refs::Entry;
 use super::schedule::Schedule;
-use super::spec::{ComponentPlan, Entry, Piece, ROOT, Residency};
+use super::spec::{ComponentPlan, Piece, ROOT, Residency};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Problem, Result};
 use crate::lane::OpKind;

@@ -128,7 +128,7 @@ impl Ends {
 
     /// The end of an operation so many passes before the last; none where it was not part of that pass, or where
     /// that is further back than anything is kept (it ended before what is kept began).
-    fn from_last(&self, op: usize, passes_back: u32) -> Option<u64> {
+    fn before_last(&self, op: usize, passes_back: u32) -> Option<u64> {
         let pass = (self.passes - 1).checked_sub(passes_back)?;
         self.rows[self.row(pass)][op].filter(|_| (passes_back as usize) < self.rows.len())
     }
@@ -192,7 +192,7 @@ impl Run {
             match enters.get(n).filter(|_| pass == 0) {
                 Some(Enter::Everything) => start = start.max(before),
                 Some(&Enter::Op { stage, op, passes_back }) => {
-                    start = start.max(earlier[stage].from_last(op, passes_back).unwrap_or(0));
+                    start = start.max(earlier[stage].before_last(op, passes_back).unwrap_or(0));
                 }
                 Some(Enter::Nothing) | None => {}
             }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::refs::{Entry, UseRef};
 use super::slice::Slice;
 use super::spec::{
-    BlockPlan, ComponentPlan, Entry, Evict, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, UseRef,
+    BlockPlan, ComponentPlan, Evict, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency,
 };
 use crate::error::Problem;
 use crate::shard::{self, RankOf};

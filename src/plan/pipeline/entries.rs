@@ -3,7 +3,8 @@
 //! A piece takes the bytes of whatever lay there before, in order of use back to the component itself a generation
 //! ago. Uses are computed one after the other, so the last use of any of it stands for all the others.
 
-use super::super::spec::{ComponentPlan, Entry, Piece, ROOT, Residency, UseRef};
+use super::super::refs::{Entry, UseRef};
+use super::super::spec::{ComponentPlan, Piece, ROOT, Residency};
 
 /// Passes back that an entry names at most; an earlier use is named as this one, which is later and so as safe.
 const FURTHEST: u32 = 1;

@@ -7,9 +7,10 @@ use super::stays;
 use crate::figures::{Bound, Prediction};
 use crate::lane::Lane;
 use crate::plan::layout::ComponentInput;
+use crate::plan::refs::UseRef;
 use crate::plan::slice::Slice;
 use crate::plan::spec::{
-    BlockPlan, ComponentPlan, HostMemory, HostSync, Part, Piece, Residency, Slab, Stream, UseRef,
+    BlockPlan, ComponentPlan, HostMemory, HostSync, Part, Piece, Residency, Slab, Stream,
     Window as PlanWindow,
 };
 use crate::plan::unit::Piece as Unit;
