@@ -99,16 +99,20 @@ pub fn plan(percent: u64) -> Plan {
 
 /// A second denoiser that takes over, and again: two generations of both.
 pub fn pipeline(percent: u64) -> Plan {
+    let request = request_for(both(), percent);
+    let components = vec!["transformer".into(), "transformer_2".into()];
+    Request { components, generations: 2, ..request }.plan().expect("a plan")
+}
+
+/// The model with its second denoiser.
+fn both() -> Manifest {
     let second = MANIFEST.to_owned()
         + "  - name: transformer_2
     root: {tensors: [[x_embedder.weight, bf16, [192, 64]]]}
     blocks:
       - {list: single_blocks, kind: single, count: 6}
 ";
-    let manifest = Manifest::from_yaml("small", &second).expect("a manifest");
-    let request = request_for(manifest, percent);
-    let components = vec!["transformer".into(), "transformer_2".into()];
-    Request { components, generations: 2, ..request }.plan().expect("a plan")
+    Manifest::from_yaml("small", &second).expect("a manifest")
 }
 
 /// Our plan, with every second streamed piece read from disk for each use.
@@ -152,7 +156,8 @@ pub fn policies(percent: u64) -> Vec<(String, Plan)> {
 pub fn lowered(plan: &Plan) -> (Program, Vec<ComponentImage>) {
     let program = program::lower(plan).expect("a program");
     assert!(program::check::check(&program).is_ok(), "a safe program");
-    let images = images(plan, Some(&manifest())).expect("its tensors");
+    let manifest = if plan.components.len() > 1 { both() } else { manifest() };
+    let images = images(plan, Some(&manifest)).expect("its tensors");
     (program, images)
 }
 

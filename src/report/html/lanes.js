@@ -125,7 +125,14 @@ function lanes(one) {
     axis(plot, rows.length * PITCH);
     drawLinks(plot);
     const mark = (current && markOf(current)) || marks[0];
-    if (mark) reachable(svg, mark.node, one.describe(mark.span), focused);
+    if (mark) {
+      svg.removeAttribute("tabindex");
+      reachable(svg, mark.node, one.describe(mark.span), focused);
+    } else if (focused) {
+      // Where nothing ran there is no mark to hold the focus: the drawing itself does, so that keys still move it.
+      svg.setAttribute("tabindex", "0");
+      svg.focus({ preventScroll: true });
+    }
     if (mark && focused && told) showTip(mark.node, one.describe(mark.span));
     quiet = false;
     one.drawn({ ...shown }, merged, { x, axis, prepare, width: wide(), full: width() });
