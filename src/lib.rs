@@ -48,6 +48,7 @@
 //!     vram: "12GiB".parse().unwrap(),
 //!     granularity: Granularity::Tensor,
 //!     unit: Unit::Block,
+//!     host: None,
 //!     manifest,
 //! };
 //! let plan = request.plan()?;

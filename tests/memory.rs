@@ -66,6 +66,7 @@ fn run(passes: u32) -> (usize, u64) {
         blocks: plan.blocks.iter().map(|block| block.block.clone()).collect(),
         schedule: whole.expect("a schedule"),
         places: Vec::new(),
+        ring: vramplan::units::Bytes::ZERO,
     };
     let program = Program { slab: plan.slab.bytes, phases: vec![phase] };
     let before = IN_USE.load(Relaxed);

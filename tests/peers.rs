@@ -26,6 +26,7 @@ fn input(instance: Instance) -> ComponentInput {
         passes: 20,
         reserve: Bytes::ZERO,
         unit: Unit::Block,
+        host: None,
     }
 }
 
@@ -195,7 +196,7 @@ fn file(component: ComponentPlan, input: &ComponentInput) -> Plan {
         model: "equal".to_owned(),
         digests: Digests { manifest: none(), device: none(), workload: none() },
         granularity: Granularity::Block,
-        budget: Budget { vram: weights, reserve: Bytes::ZERO, weights },
+        budget: Budget { vram: weights, reserve: Bytes::ZERO, weights, host: None },
         components: vec![component],
         device: input.instance.device.clone(),
     }
@@ -371,6 +372,7 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
     let request = |vram: Bytes| Request {
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        host: None,
         manifest: manifest.clone(),
         components: vec![main.name.clone()],
         workload: workload.clone(),

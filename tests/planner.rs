@@ -28,6 +28,7 @@ fn input(instance: Instance) -> ComponentInput {
         root_parts: Vec::new(),
         instance,
         unit: Unit::Block,
+        host: None,
         passes: 20,
         reserve: Bytes::ZERO,
     }
@@ -56,7 +57,7 @@ fn empty(instance: &Instance, weights: Bytes) -> Plan {
             workload: String::new(),
         },
         granularity: Granularity::Tensor,
-        budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights },
+        budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights, host: None },
         components: Vec::new(),
         device: instance.device.clone(),
     }

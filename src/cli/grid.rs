@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::compare::{self, Row, Settings};
+use super::host::HostArgs;
 use super::inputs::{RequestArgs, Selection};
 use super::{Terminal, files};
 use crate::error::{Error, Result};
@@ -89,8 +90,9 @@ fn points(args: &Args, policies: &[Policy], terminal: &mut Terminal) -> Result<V
     let mut points = Vec::with_capacity(count);
     for model in &args.models {
         for device in &args.device {
-            let selection = Selection::default();
-            let request = RequestArgs { model: model.clone(), device: device.clone(), selection };
+            let (selection, host) = (Selection::default(), HostArgs::default());
+            let (model_name, device_name) = (model.clone(), device.clone());
+            let request = RequestArgs { model: model_name, device: device_name, host, selection };
             let prepared = request.load(terminal)?;
             let unlimited = prepared.under(Bytes::new(u64::MAX >> 1));
             let reserve = unlimited.workload.reserve.total();

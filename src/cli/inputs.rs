@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::host::HostArgs;
 use super::{Terminal, files};
 use crate::device::{self, DeviceSpec};
 use crate::error::{Error, Result};
@@ -20,6 +21,8 @@ pub struct RequestArgs {
     /// A built-in device (see `vramplan devices`) or a device file.
     #[arg(long)]
     pub device: String,
+    #[command(flatten)]
+    pub host: HostArgs,
     #[command(flatten)]
     pub selection: Selection,
 }
@@ -80,14 +83,16 @@ impl RequestArgs {
     /// Loads everything but the budget; remarks go to the terminal.
     pub fn load(&self, terminal: &mut Terminal) -> Result<Prepared> {
         let manifest = load_model(&self.model, terminal)?;
-        let device = load_device(&self.device)?;
+        let mut device = load_device(&self.device)?;
+        let host = self.host.apply(&mut device, terminal)?;
         let components = self.selection.components(&manifest)?;
         let workload = self.selection.workload(&manifest, &components)?;
         let components = components.into_iter().map(|component| component.name.clone()).collect();
         let vram = device.vram;
         let granularity = Granularity::Tensor;
         let unit = Unit::Block;
-        let request = Request { manifest, components, workload, device, vram, granularity, unit };
+        let request =
+            Request { manifest, components, workload, device, vram, granularity, unit, host };
         Ok(Prepared { request })
     }
 

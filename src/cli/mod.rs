@@ -19,6 +19,7 @@ mod compare;
 mod cuda;
 mod derive;
 mod grid;
+mod host;
 mod inputs;
 mod lists;
 mod plan;

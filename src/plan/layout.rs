@@ -5,7 +5,7 @@
 //!          0       in order of execution
 //! ```
 
-use super::bound;
+use super::bound::{self, Bounds};
 use super::choice::Evaluated;
 use super::instance::{BlockPart, Instance, Run, Use};
 use super::margins::{self, Margins};
@@ -16,10 +16,11 @@ use super::spec::{
     BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, UseRef,
     Window,
 };
+use super::tiers::HostBudget;
 use super::timing;
 use super::unit::Unit;
 use crate::device::DeviceSpec;
-use crate::error::{Error, Infeasible, Result};
+use crate::error::{Error, Infeasible, Memory, Result};
 use crate::figures::{Bound, Prediction};
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -40,11 +41,21 @@ pub struct ComponentInput {
     pub passes: u32,
     /// VRAM that is not for weights; part of the peak.
     pub reserve: Bytes,
+    /// Host memory for its weights; none for as much as it takes.
+    pub host: Option<HostBudget>,
 }
 
 impl ComponentInput {
-    /// The plan that the planner finds best; infeasible when not even one block fits.
+    /// The plan that the planner finds best; infeasible when not even one block fits, or the host is too small.
     pub fn plan(&self, granularity: Granularity) -> Result<ComponentPlan> {
+        match &self.host {
+            Some(host) => self.plan_on(granularity, host),
+            None => self.plan_in_vram(granularity),
+        }
+    }
+
+    /// The same with the host holding everything.
+    pub(super) fn plan_in_vram(&self, granularity: Granularity) -> Result<ComponentPlan> {
         let build =
             |found: &Evaluated| Schedule::of(&lay_out(self, "hybrid", found), self.device());
         let found = planner::choose(&self.instance, granularity, self.passes, &build)?;
@@ -58,8 +69,14 @@ impl ComponentInput {
     pub fn planned(&self, policy: &str, found: &Evaluated) -> Result<ComponentPlan> {
         let mut plan = lay_out(self, policy, found);
         plan.foresee(self.device(), self.reserve)?;
-        plan.bound = bound::bound(&self.instance).against(plan.prediction.pass);
+        plan.bound = self.bounds().against(plan.prediction.pass);
         Ok(plan)
+    }
+
+    /// What no plan of its units can beat, in VRAM and on the host.
+    pub fn bounds(&self) -> Bounds {
+        let tier = self.host.as_ref().and_then(|host| host.tier(self.device()));
+        bound::bound_on(&self.instance, tier)
     }
 
     /// Whether nothing needs to stream.
@@ -67,6 +84,20 @@ impl ComponentInput {
         let uses = 0..self.instance.uses.len();
         let all: Bytes = uses.map(|n| self.instance.aligned(n)).sum();
         all <= self.instance.budget
+    }
+
+    /// An instance alone: no root, no reserve, 20 passes.
+    pub(super) fn alone(instance: &Instance) -> Self {
+        Self {
+            name: "model".to_owned(),
+            root: Bytes::ZERO,
+            root_parts: Vec::new(),
+            instance: instance.clone(),
+            unit: Unit::Block,
+            passes: 20,
+            reserve: Bytes::ZERO,
+            host: None,
+        }
     }
 
     fn device(&self) -> &DeviceSpec {
@@ -91,22 +122,14 @@ impl ComponentInput {
             shortfall: needed.saturating_sub(available),
             smallest_budget: needed.saturating_add(self.reserve),
             because: self.name.clone(),
+            memory: Memory::Vram,
         }
     }
 }
 
 /// Plans an instance alone: no root, no reserve, 20 passes. For examples and tests.
 pub fn plan_instance(instance: &Instance, granularity: Granularity) -> Result<ComponentPlan> {
-    let input = ComponentInput {
-        name: "model".to_owned(),
-        root: Bytes::ZERO,
-        root_parts: Vec::new(),
-        instance: instance.clone(),
-        unit: Unit::Block,
-        passes: 20,
-        reserve: Bytes::ZERO,
-    };
-    input.plan(granularity)
+    ComponentInput::alone(instance).plan(granularity)
 }
 
 /// Gives every piece its place and every copy its wait. Prediction and bound are left zero.
@@ -124,6 +147,7 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
             bytes: input.root,
             at: vec![0],
             residency: Residency::Resident,
+            staged: None,
         };
         blocks.push(BlockPlan {
             block: ROOT.to_owned(),
@@ -159,6 +183,7 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
         window: Window { bytes: window, slots: slots(instance, found) },
         prediction: Prediction::default(),
         margins: None,
+        host: None,
         bound: Bound::default(),
         host_syncs: Vec::new(),
         blocks,
@@ -173,7 +198,8 @@ fn resident_piece(used: &Use, copies: &[Run], at: Bytes) -> Option<Piece> {
         return None;
     }
     let part = if copies.is_empty() { Part::All } else { Part::Rest };
-    Some(Piece { part, bytes, at: vec![at.get()], residency: Residency::Resident })
+    let residency = Residency::Resident;
+    Some(Piece { part, bytes, at: vec![at.get()], residency, staged: None })
 }
 
 fn streamed_piece(
@@ -197,6 +223,7 @@ fn streamed_piece(
         bytes: run.bytes(),
         at: placed.at.iter().map(|at| window.get() + at).collect(),
         residency: Residency::Streamed(stream),
+        staged: None,
     }
 }
 
@@ -246,6 +273,7 @@ impl ComponentPlan {
             overlap: Fraction::of(unrolled.overlap.get(), unrolled.copy_busy.get()),
             stall: unrolled.stall,
             bytes_per_pass: schedule.bytes_per_pass(),
+            disk_per_pass: schedule.read_per_pass(),
             peak: self.slab.bytes.saturating_add(reserve),
         };
         let slack = margins::set_slack(self, &schedule, &unrolled.slack);

@@ -3,6 +3,7 @@
 use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
+use super::tiers::{self, HostBudget};
 use super::unit::Unit;
 use crate::device::DeviceSpec;
 use crate::digest::digest;
@@ -29,6 +30,8 @@ pub struct Request {
     pub granularity: Granularity,
     /// What is brought in, used and released as one.
     pub unit: Unit,
+    /// Host memory for the weights of all components; none for as much as they take.
+    pub host: Option<HostBudget>,
 }
 
 /// A component ready to be planned, with what was estimated about it.
@@ -91,6 +94,7 @@ impl Request {
                 unit: Unit::Block,
                 passes,
                 reserve: self.workload.reserve.total(),
+                host: self.host,
             };
             // What at least one unit needs beside a root that stays; what leaf units need is not less than the
             // root, of which they are part.
@@ -120,11 +124,18 @@ impl Request {
 
     /// The plan that the planner finds best for every component.
     pub fn plan(&self) -> Result<Plan> {
-        let plan = |prepared: &Prepared| {
-            let input = prepared.input.at(self.unit);
-            input.with_margins(input.plan(self.granularity)?, self.granularity)
+        let prepared = self.prepare()?;
+        let inputs: Vec<ComponentInput> =
+            prepared.iter().map(|p| p.input.at(self.unit).into_owned()).collect();
+        let plans = match &self.host {
+            Some(host) => tiers::plan_all(&inputs, self.granularity, host)?,
+            None => {
+                inputs.iter().map(|input| input.plan(self.granularity)).collect::<Result<_>>()?
+            }
         };
-        let plans: Result<Vec<ComponentPlan>> = self.prepare()?.iter().map(plan).collect();
+        let plans = plans.into_iter().zip(&inputs);
+        let plans: Result<Vec<ComponentPlan>> =
+            plans.map(|(plan, input)| input.with_margins(plan, self.granularity)).collect();
         self.assemble(plans?)
     }
 
@@ -140,7 +151,12 @@ impl Request {
                 workload: digest(&self.workload.to_yaml()?),
             },
             granularity: self.granularity,
-            budget: Budget { vram: self.vram, reserve, weights: self.vram.saturating_sub(reserve) },
+            budget: Budget {
+                vram: self.vram,
+                reserve,
+                weights: self.vram.saturating_sub(reserve),
+                host: self.host.map(|host| host.bytes),
+            },
             components,
             device: self.device.clone(),
         })

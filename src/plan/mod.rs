@@ -64,6 +64,7 @@ mod policy;
 mod schedule;
 mod slice;
 mod spec;
+mod tiers;
 pub mod timing;
 mod unit;
 mod validate;
@@ -80,4 +81,5 @@ pub use spec::{
     BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,
     PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
 };
+pub use tiers::{Allocator, CopyRef, HostBudget, HostNeed, HostUse, Staging, plan_on_host};
 pub use unit::{OWN, Unit};

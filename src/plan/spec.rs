@@ -9,6 +9,9 @@
 //!    issue_after: single_transformer_blocks.36@-1, evict_after: use}
 //! ```
 //!
+//! What comes from disk is read into a ring of pinned host memory first: `host_at` is its place there, `read_after` the
+//! copy that must have ended before the read may start (`blocks.3#1@-1`: of piece 1 of that block, a pass before).
+//!
 //! Offsets count from the start of the slab. `at` with several offsets gives one per pass, used in turn: with
 //! two slots and an odd number of streamed blocks a block alternates between the slots.
 
@@ -28,6 +31,7 @@ use crate::yaml;
 use super::fields::{BlockFields, OneOrMany};
 use super::margins::Margins;
 use super::slice::Slice;
+use super::tiers::{HostUse, Staging};
 use super::unit::Unit;
 
 /// The first line of every plan.
@@ -90,6 +94,9 @@ pub struct Budget {
     pub reserve: Bytes,
     /// Left for weights; no slab is larger.
     pub weights: Bytes,
+    /// Host memory for the weights of all components; none where the host was not planned for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Bytes>,
 }
 
 /// The plan of one component.
@@ -120,12 +127,22 @@ pub struct ComponentPlan {
     pub margins: Option<Margins>,
     /// What no schedule can beat.
     pub bound: Bound,
+    /// Host memory for its weights; none where the host was not planned for, and holds everything.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "flow_host")]
+    pub host: Option<HostUse>,
     /// Waits of the host thread; our own plans need none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_maps")]
     pub host_syncs: Vec<HostSync>,
     /// Every use in order of execution; the root, where there is one, comes first under the name `root`.
     #[serde(serialize_with = "yaml::flow_maps")]
     pub blocks: Vec<BlockPlan>,
+}
+
+fn flow_host<S: Serializer>(
+    host: &Option<HostUse>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    yaml::flow_map(host, serializer)
 }
 
 /// VRAM reserved for streamed bytes: in slots when they are equal, in bytes always.
@@ -196,6 +213,20 @@ pub struct Piece {
     pub at: Vec<u64>,
     /// Whether it stays.
     pub residency: Residency,
+    /// Its place in the ring of pinned host memory, where it comes from disk.
+    pub staged: Option<Staging>,
+}
+
+impl Piece {
+    /// The host memory that it comes from. What stays comes from disk where it has a place in the ring, else from
+    /// pinned memory.
+    pub fn home(&self) -> HostMemory {
+        match &self.residency {
+            Residency::Streamed(stream) => stream.from,
+            Residency::Resident if self.staged.is_some() => HostMemory::Disk,
+            Residency::Resident => HostMemory::Pinned,
+        }
+    }
 }
 
 /// Whether a piece stays in VRAM while its component is in use.

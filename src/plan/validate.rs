@@ -34,6 +34,7 @@ pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
             .into_iter()
             .map(|problem| Problem { place: format!("device.{}", problem.place), ..problem }),
     );
+    problems.extend(super::tiers::over_budget(plan));
     let mut names = BTreeSet::new();
     for (n, component) in plan.components.iter().enumerate() {
         if !names.insert(&component.name) {
@@ -102,6 +103,7 @@ fn check_component(
         let expected = "one of them, the id of a block of this component".to_owned();
         require(target, &format!("host_syncs[{n}]"), found, expected);
     }
+    problems.extend(super::tiers::problems(place, component, plan.device.alignment));
     for (n, block) in component.blocks.iter().enumerate() {
         let place = format!("{place}.blocks[{n}]");
         check_block(&place, &names, plan.device.alignment, block, slab.bytes, problems);

@@ -15,10 +15,14 @@
 //!
 //! 1. every use finds all of its block's bytes, copied before it starts;
 //! 2. every copy goes into bytes whose last user has ended, and never over a resident;
-//! 3. no byte lies outside the slab, and no two live pieces share one; so live bytes never exceed the slab.
+//! 3. no byte lies outside the slab, and no two live pieces share one; so live bytes never exceed the slab;
+//! 4. the same of the ring of pinned host memory (`ring`): every copy from it finds what was read for it, and no read
+//!    goes into bytes whose copy has not ended.
 //!
 //! The offsets of a piece repeat after a few passes, and so does the state of the slab; walking two rounds of
 //! them (and the first and last pass, which differ) proves it for any number of passes.
+
+mod ring;
 
 use std::collections::BTreeMap;
 
@@ -102,6 +106,8 @@ struct Walk<'a> {
     ends: Vec<Vec<Clock>>,
     lane_ends: [Clock; Lane::ALL.len()],
     slab: BTreeMap<u64, Cell>,
+    /// The ring of pinned host memory.
+    ring: BTreeMap<u64, ring::Staged>,
     /// Pieces that stay until the end of each use that is not their own, as block and piece.
     held: Vec<Vec<(usize, usize)>>,
     operations: u64,
@@ -113,7 +119,8 @@ impl<'a> Walk<'a> {
         let ops = &phase.schedule.ops;
         let back = ops.iter().flat_map(|op| &op.waits).map(|w| w.passes_back).max().unwrap_or(0);
         let places = phase.places.iter().flatten();
-        let repeat = places.fold(1u64, |all, place| lcm(all, place.at.len() as u64));
+        let turns = places.flat_map(|place| [place.at.len(), place.host_at.len().max(1)]);
+        let repeat = turns.fold(1u64, |all, turns| lcm(all, turns as u64));
         let enough = repeat.saturating_mul(2).saturating_add(u64::from(back) + 2);
         let mut problems = Vec::new();
         if enough > u64::from(MAX_PASSES) {
@@ -137,6 +144,7 @@ impl<'a> Walk<'a> {
             ends: vec![vec![Clock::default(); ops.len()]; back as usize + 1],
             lane_ends: Default::default(),
             slab: BTreeMap::new(),
+            ring: BTreeMap::new(),
             held: held(phase),
             operations: 0,
             problems,
@@ -156,13 +164,17 @@ impl<'a> Walk<'a> {
                 let serves = pass + op.ahead;
                 let event = Event { lane, number, block: op.block, pass: serves };
                 match op.kind {
-                    OpKind::Copy => self.write(op, event, &start),
+                    OpKind::Copy => {
+                        self.leave_ring(op, event, &start);
+                        self.write(op, event, &start);
+                    }
                     OpKind::Compute => {
                         self.read(op, event, &start);
                         self.hold(op, event);
                     }
                     OpKind::WriteBack => self.read(op, event, &start),
-                    OpKind::Read | OpKind::HostSync => {}
+                    OpKind::Read => self.enter_ring(op, event, &start),
+                    OpKind::HostSync => {}
                 }
                 let mut end = start;
                 end[lane] = number + 1;

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use crate::device::DeviceSpec;
 use crate::error::Result;
 pub use crate::plan::Wait;
-use crate::plan::{ComponentPlan, Piece, Plan, Residency, Schedule};
+use crate::plan::{ComponentPlan, HostMemory, Piece, Plan, Residency, Schedule};
 use crate::units::Bytes;
 pub use numbering::Numbering;
 
@@ -46,6 +46,8 @@ pub struct Phase {
     pub schedule: Schedule,
     /// By use and piece: where its bytes lie.
     pub places: Vec<Vec<Place>>,
+    /// Pinned host memory that reads from disk go through.
+    pub ring: Bytes,
 }
 
 /// Where a piece lies in the slab.
@@ -59,12 +61,23 @@ pub struct Place {
     pub resident: bool,
     /// The later use of the same pass until whose end they stay, by index; none for their own.
     pub held_until: Option<usize>,
+    /// Offsets in the ring of pinned host memory, one per pass, used in turn; none where it does not come from disk.
+    pub host_at: Vec<u64>,
 }
 
 impl Place {
     /// The first byte and the byte after the last, in that pass.
     pub fn range(&self, pass: u32) -> (u64, u64) {
-        let at = self.at.get(pass as usize % self.at.len().max(1)).copied().unwrap_or(0);
+        self.turn(&self.at, pass)
+    }
+
+    /// The same in the ring of pinned host memory; none where it does not come from disk.
+    pub fn host_range(&self, pass: u32) -> Option<(u64, u64)> {
+        (!self.host_at.is_empty()).then(|| self.turn(&self.host_at, pass))
+    }
+
+    fn turn(&self, offsets: &[u64], pass: u32) -> (u64, u64) {
+        let at = offsets.get(pass as usize % offsets.len().max(1)).copied().unwrap_or(0);
         (at, at.saturating_add(self.bytes.get()))
     }
 
@@ -74,7 +87,8 @@ impl Place {
             Residency::Streamed(stream) => (false, stream.held_until.as_deref()),
         };
         let held_until = held.and_then(|held| index.get(held).copied());
-        Self { at: piece.at.clone(), bytes: piece.bytes, resident, held_until }
+        let host_at = piece.staged.as_ref().map_or(Vec::new(), |staged| staged.at.clone());
+        Self { at: piece.at.clone(), bytes: piece.bytes, resident, held_until, host_at }
     }
 }
 
@@ -88,14 +102,32 @@ impl Phase {
             .blocks
             .iter()
             .map(|block| block.pieces.iter().map(|piece| Place::of(piece, &index)).collect());
+        let mut places: Vec<Vec<Place>> = places.collect();
+        let ring = own_staging(component, device, &mut places);
         Ok(Self {
             component: component.name.clone(),
             passes: component.passes,
             blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
             schedule: Schedule::of(component, device)?,
-            places: places.collect(),
+            places,
+            ring,
         })
     }
+}
+
+/// Gives every piece from disk without a place in the ring one of its own behind it; gives the bytes of all.
+fn own_staging(component: &ComponentPlan, device: &DeviceSpec, places: &mut [Vec<Place>]) -> Bytes {
+    let mut ring = component.host.map_or(Bytes::ZERO, |host| host.ring);
+    for (block, places) in component.blocks.iter().zip(places) {
+        for (piece, place) in block.pieces.iter().zip(places) {
+            if piece.home() == HostMemory::Disk && place.host_at.is_empty() {
+                let at = ring.align_up(device.alignment);
+                place.host_at = vec![at.get()];
+                ring = at.saturating_add(piece.bytes);
+            }
+        }
+    }
+    ring
 }
 
 /// Lowers a plan. Fails on references that name no use and on waits that could never end; that the program is

@@ -378,6 +378,12 @@ impl Rate {
         div_ceil_u128(numerator, self.0).map_or(Nanos(u64::MAX), Nanos)
     }
 
+    /// The whole bytes that pass in `time` at this rate, saturating.
+    pub fn bytes_in(self, time: Nanos) -> Bytes {
+        let bytes = u128::from(time.0) * u128::from(self.0) / 1_000_000_000;
+        Bytes(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// Rounded for reading, decimal prefix.
     pub fn human(self) -> String {
         human_decimal(self.0, "B/s")

@@ -82,6 +82,7 @@ fn request_for(manifest: Manifest, percent: u64) -> Request {
         device: device(),
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        host: None,
         manifest,
     }
 }

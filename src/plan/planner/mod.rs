@@ -14,7 +14,7 @@ mod robust;
 mod split;
 mod whole;
 
-use super::bound::Windows;
+use super::bound::{HostTier, Windows};
 use super::choice::{Choice, Evaluated};
 use super::cycle::Ratio;
 use super::instance::Instance;
@@ -27,7 +27,7 @@ use crate::units::{Bytes, Nanos};
 pub use whole::{blocks_of, evenly};
 
 /// With at most so many passes the cold start weighs as much as the steady pass, and the makespan decides.
-const FEW_PASSES: u32 = 4;
+pub(super) const FEW_PASSES: u32 = 4;
 
 /// The best choice found; none when no choice fits. `schedule` builds the operations of a choice, for makespans.
 pub fn choose(
@@ -69,6 +69,22 @@ pub fn choose(
     Ok(best.map(|(_, candidate)| candidate))
 }
 
+/// Choices for a planner that has more to weigh than the link: everything resident where that fits, else the best
+/// for each way to lay out the window, and one for each of many windows.
+pub fn candidates(instance: &Instance, granularity: Granularity) -> Vec<Evaluated> {
+    let everything = Choice::all_resident(instance).with_window_left(instance);
+    if let Some(everything) = everything.and_then(|choice| choice.evaluate(instance)) {
+        return vec![everything];
+    }
+    let gaps = Gaps::of(instance);
+    let mut found = whole::varied(instance, &gaps);
+    if granularity == Granularity::Tensor {
+        found.extend(split::candidates(instance, &gaps));
+        found.extend(split::windows(instance, &gaps));
+    }
+    found
+}
+
 /// The instants at which uses end in the bound's best chain of windows.
 pub(super) struct Gaps {
     /// By use: the time from its end to the end of the next, in units of `1 / passes` nanoseconds.
@@ -81,7 +97,12 @@ pub(super) struct Gaps {
 
 impl Gaps {
     fn of(instance: &Instance) -> Self {
-        let windows = Windows::of(instance);
+        Self::on(instance, None)
+    }
+
+    /// The same on a host that holds so much.
+    pub fn on(instance: &Instance, host: Option<HostTier>) -> Self {
+        let windows = Windows::on(instance, host);
         let (ratio, ends) = windows.solve();
         let (nanos, passes) = ratio.parts();
         let passes = i128::try_from(passes).unwrap_or(1);

@@ -112,6 +112,7 @@ impl<'a> Builder<'a> {
             slab: Slab { bytes, resident, window },
             prediction: Prediction::default(),
             margins: None,
+            host: None,
             bound: Bound::default(),
             host_syncs: self.syncs(&streamed),
             blocks,
@@ -179,6 +180,7 @@ impl<'a> Builder<'a> {
             bytes,
             at: vec![resident_at],
             residency: Residency::Resident,
+            staged: None,
         };
         let mut pieces = Vec::new();
         match arc {
@@ -191,7 +193,7 @@ impl<'a> Builder<'a> {
                 let (bytes, copies, part) = self.part(n, false);
                 let at = at.iter().map(|at| at + window_at).collect();
                 let residency = Residency::Streamed(self.stream(arc, copies));
-                pieces.push(Piece { part, bytes, at, residency });
+                pieces.push(Piece { part, bytes, at, residency, staged: None });
             }
         }
         let (block, bytes, compute) = (unit.name.clone(), unit.bytes, unit.compute);
