@@ -105,8 +105,8 @@ fn a_host_too_small_and_a_disk_unknown_say_what_to_give() {
     assert_eq!(answer["memory"], "host");
     let smallest = number(&answer["smallest_budget_bytes"]);
     assert!(smallest > 100 << 10 && err.contains("--host "), "{err}");
-    // The smallest that works, works.
-    let smallest = format!("{}MiB", smallest.div_ceil(1 << 20) * 2);
+    // What is said to work, works.
+    let smallest = format!("{}MiB", smallest.div_ceil(1 << 20));
     json(folder, &[&["plan"], &FLUX[..], &["--host", &smallest, "--disk", "3GB/s"]].concat());
 
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/devices/rtx-4090.yaml");

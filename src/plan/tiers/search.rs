@@ -173,11 +173,8 @@ impl<'a> Search<'a> {
         let blocks = &self.input.instance;
         let largest = (0..blocks.uses.len()).map(|n| blocks.aligned(n)).max().unwrap_or_default();
         let largest = largest.max(self.input.root.align_up(self.alignment())).get();
-        // Where odd sizes leave nowhere to cut, a ring of the largest block surely works.
-        let needed = match locked(self.need) {
-            needed if needed > available => needed,
-            _ => locked(largest),
-        };
+        // How small a ring can be depends on where blocks can be cut; one that holds the largest surely works.
+        let needed = locked(largest.max(self.need));
         Infeasible {
             needed,
             available,
