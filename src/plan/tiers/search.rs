@@ -167,14 +167,18 @@ impl<'a> Search<'a> {
         self.host.lockable.min(self.host.bytes)
     }
 
+    /// The largest block, or the root.
+    fn largest(&self) -> u64 {
+        let blocks = &self.input.instance;
+        let largest = (0..blocks.uses.len()).map(|n| blocks.aligned(n)).max().unwrap_or_default();
+        largest.max(self.input.root.align_up(self.alignment())).get()
+    }
+
     fn infeasible(&self) -> Infeasible {
         let available = self.lockable();
         let locked = |ring: u64| Allocator::Pages.locked(Bytes::new(ring));
-        let blocks = &self.input.instance;
-        let largest = (0..blocks.uses.len()).map(|n| blocks.aligned(n)).max().unwrap_or_default();
-        let largest = largest.max(self.input.root.align_up(self.alignment())).get();
         // How small a ring can be depends on where blocks can be cut; one that holds the largest surely works.
-        let needed = locked(largest.max(self.need));
+        let needed = locked(self.largest().max(self.need));
         Infeasible {
             needed,
             available,
@@ -194,7 +198,11 @@ impl<'a> Search<'a> {
         let first = (0..=CHUNKS).rev().map(|chunks| self.need.max(worth.saturating_mul(chunks)));
         let first = first.map(|ring| ring.next_multiple_of(self.alignment())).find(fits);
         let doubled = |first: u64| (0..RINGS).map(move |n| first.saturating_mul(1 << n));
-        first.into_iter().flat_map(doubled).take_while(fits).collect()
+        let mut rings: Vec<u64> = first.into_iter().flat_map(doubled).take_while(fits).collect();
+        // One that holds the largest block works however little can be cut.
+        rings.extend(Some(self.largest()).filter(fits).filter(|ring| !rings.contains(ring)));
+        rings.sort_unstable();
+        rings
     }
 
     /// The room that a ring leaves; with pageable memory only where it adds any.
