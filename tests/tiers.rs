@@ -123,16 +123,14 @@ impl Case {
 
     /// The plan; where the host is refused, that on the smallest that works by the refusal's own word.
     fn plan(&mut self, granularity: Granularity) -> ComponentPlan {
-        match self.planned(granularity) {
-            Ok(plan) => plan,
-            Err(Error::Infeasible(answer)) => {
-                assert!(answer.needed > answer.available, "refused though it fits: {answer:?}");
-                let bytes = answer.smallest_budget;
-                self.host = HostBudget { bytes, lockable: bytes };
-                self.planned(granularity).expect("what works by its own word")
-            }
-            Err(other) => Err(other).expect("a plan, or a refusal of the host"),
+        let planned = self.planned(granularity);
+        if let Err(Error::Infeasible(answer)) = &planned {
+            assert!(answer.needed > answer.available, "refused though it fits: {answer:?}");
+            let bytes = answer.smallest_budget;
+            self.host = HostBudget { bytes, lockable: bytes };
+            return self.planned(granularity).expect("what works by its own word");
         }
+        planned.expect("a plan, or a refusal of the host")
     }
 }
 
