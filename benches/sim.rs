@@ -27,6 +27,9 @@ fn request(model: &str, device: &str, gib: u64) -> Request {
         granularity: Granularity::Tensor,
         unit: Unit::Block,
         host: None,
+        holds: Default::default(),
+        generations: 1,
+        rank: None,
         manifest,
     }
 }

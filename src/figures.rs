@@ -98,6 +98,37 @@ pub struct Prediction {
     pub peak: Bytes,
 }
 
+/// What the components of a plan take together, in order of use. Estimated, until a run measures it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Together {
+    /// Time of the first generation, from an empty slab.
+    pub first: Nanos,
+    /// Time of one more generation of a stream of them: the third minus the second.
+    pub generation: Nanos,
+    /// Time of all generations planned for.
+    pub makespan: Nanos,
+    /// What passing from a component to the next costs, in order.
+    pub boundaries: Vec<Boundary>,
+}
+
+/// What passing from one component to the next costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Boundary {
+    /// The component that goes.
+    pub from: String,
+    /// The component that comes.
+    pub to: String,
+    /// Its first pass, from the end of the last use before, minus what a pass takes once it is there.
+    pub cost: Nanos,
+    /// What the link demands: the time of the bytes that must arrive, minus the time that it is idle in the last pass
+    /// of the component before; zero where that is negative.
+    pub demand: Nanos,
+    /// Bytes that its first pass brings besides what every pass of it brings.
+    pub bytes: Bytes,
+}
+
 /// Times that no schedule can beat which holds a whole block while it computes, per steady pass, and the
 /// distance to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -18,6 +18,7 @@
 //! | [`model`] | a manifest file | components, blocks, tensors | [`model::Manifest`] |
 //! | [`device`] | a device file | what the hardware can do | [`device::DeviceSpec`] |
 //! | [`workload`] | tokens and passes | compute time per use | [`workload::costs`] |
+//! | [`shard`] | all of these and a number of ranks | each rank's own | [`shard::Shard::divide`] |
 //! | [`plan`] | all of these and a budget | [`plan::Plan`] | [`plan::Request`] |
 //! | [`program`] | a plan | operations with explicit waits, proved safe | [`program::lower`], [`program::check`] |
 //! | [`backend`] | a program | spans on lanes | [`backend::sim::Sim`] |
@@ -49,6 +50,9 @@
 //!     granularity: Granularity::Tensor,
 //!     unit: Unit::Block,
 //!     host: None,
+//!     holds: Default::default(),
+//!     generations: 1,
+//!     rank: None,
 //!     manifest,
 //! };
 //! let plan = request.plan()?;
@@ -74,6 +78,7 @@ pub mod profile;
 pub mod program;
 pub mod report;
 pub mod scan;
+pub mod shard;
 pub mod suggest;
 pub mod units;
 pub mod workload;

@@ -105,6 +105,40 @@ fn from_a_model_to_a_report_every_figure_agrees() {
 }
 
 #[test]
+fn a_report_says_what_was_predicted_of_every_block_and_copy() {
+    let story = Story::new();
+    story.json(&[&["plan"], &FLUX[..], &["-o", "plan.yaml"]].concat());
+    let jitter = ["--jitter", "5%", "--seed", "1", "--passes", "3"];
+    story.json(&[&["run", "plan.yaml", "-o", "run.json"], &jitter[..]].concat());
+    let told = story.json(&["report", "run.json", "-o", "report"])["predicted"].clone();
+    for side in ["computes", "copies"] {
+        let side = &told[side];
+        let error = |value: &Value| value.as_f64().expect("a share");
+        let mean = error(&side["mean_absolute_error"]);
+        assert!(mean > 0.0 && mean < 0.05, "{side}");
+        let pairs = side["pairs"].as_array().expect("pairs");
+        let largest = pairs.iter().map(|pair| error(&pair["error"])).fold(0.0, f64::max);
+        assert!((largest - error(&side["largest"]["error"])).abs() < 1e-9 && largest <= 0.0501);
+        assert_eq!((&side["unmatched"], pairs.len() > 50), (&0.into(), true));
+    }
+    let page = fs::read_to_string(story.path("report/report.html")).expect("a page");
+    assert!(page.contains("id=\"predicted\"") && page.contains("class=\"ghost\""));
+    // A profile that does not hold its plan is given it, and no other.
+    let text = fs::read(story.path("run.json")).expect("the run");
+    let mut old: Value = serde_json::from_slice(&text).expect("JSON");
+    old["header"].as_object_mut().expect("a header").remove("plan").expect("the plan's text");
+    fs::write(story.path("old.json"), old.to_string()).expect("written");
+    assert!(story.json(&["report", "old.json", "-o", "old"])["predicted"].is_null());
+    let given = story.json(&["report", "old.json", "--plan", "plan.yaml", "-o", "old"]);
+    assert_eq!(given["predicted"], told);
+    story.json(&[&["plan"], &FLUX[..4], &["14GiB", "-o", "other.yaml"]].concat());
+    let other = story.run(&["report", "old.json", "--plan", "other.yaml", "-o", "none"]);
+    assert_eq!(other.code, 3, "{}", other.err);
+    assert!(other.err.contains("another plan than the profile's"), "{}", other.err);
+    assert!(!story.path("none").exists());
+}
+
+#[test]
 fn the_same_input_gives_the_same_bytes() {
     let story = Story::new();
     for folder in ["a", "b"] {
@@ -440,7 +474,7 @@ fn sizes_on_the_command_line_are_read_strictly() {
         let message = story.fails(2, &["plan", "flux1-dev", "--device", "rtx-4090", &vram]);
         assert!(message.contains("12GiB") || message.contains("16GiB"), "{message}");
     }
-    for range in ["6GiB", "6GiB..4GiB/1GiB", "6GiB..8GiB/0", "0..1TiB/1"] {
+    for range in ["6", "6GiB..4GiB/1GiB", "6GiB..8GiB/0", "0..1TiB/1"] {
         story.fails(2, &["sweep", "flux1-dev", "--device", "rtx-4090", "--vram", range]);
     }
     let share = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "50%"];
@@ -513,7 +547,7 @@ fn every_command_explains_itself_with_an_example() {
 }
 
 const GRID: [&str; 10] = [
-    "grid",
+    "sweep",
     "flux1-dev",
     "flux2-klein-4b",
     "llama-3-8b",
@@ -581,7 +615,8 @@ fn our_own_simulated_trace_is_not_called_measured() {
 #[ignore = "72 points, half a minute: cargo test --release --test cli -- --ignored"]
 fn the_grid_in_reports_is_what_its_command_makes() {
     let story = Story::new();
-    let answer = story.json(&[&GRID[..], &["-o", "grid"]].concat());
+    let answer =
+        story.json(&[&GRID[..], &["-o", "grid/grid.csv", "--summary", "grid/grid.md"]].concat());
     // What the planner is asked to reach on this grid.
     assert!(
         answer["gap"]["block"]["most"].as_f64().is_some_and(|gap| gap <= 0.05),
@@ -610,19 +645,11 @@ fn the_grid_in_reports_is_what_its_command_makes() {
 }
 
 #[test]
-fn a_grid_has_every_policy_at_every_point() {
+fn a_summary_has_every_policy_at_every_point() {
     let story = Story::new();
-    let args = [
-        "grid",
-        "flux2-klein-4b",
-        "--device",
-        "h100",
-        "--weights",
-        "50%,100%",
-        "--policies",
-        "sync",
-    ];
-    let answer = story.json(&[&args[..], &["-o", "grid"]].concat());
+    let args = ["sweep", "flux2-klein-4b", "--device", "h100", "--weights", "50%,100%"];
+    let more = ["--policies", "sync", "--summary", "grid.md", "-o", "grid.csv"];
+    let answer = story.json(&[&args[..], &more].concat());
     let points = answer["points"].as_array().expect("points");
     assert_eq!(points.len(), 2);
     let names = |n: usize| -> Vec<&str> {
@@ -632,10 +659,176 @@ fn a_grid_has_every_policy_at_every_point() {
     assert_eq!(names(0), ["hybrid", "hybrid-phase", "hybrid-leaf", "sync"]);
     let gap = |n: usize| points[n]["policies"][0]["gap"].as_f64().expect("a gap");
     assert!(gap(0) < 0.02 && gap(1) == 0.0, "{} {}", gap(0), gap(1));
-    let table = fs::read_to_string(story.path("grid/grid.md")).expect("the table");
+    let table = fs::read_to_string(story.path("grid.md")).expect("the table");
+    let command = "vramplan sweep flux2-klein-4b --device h100 --weights 50%,100% --policies sync";
+    assert!(table.contains(command), "{table}");
+    let csv = fs::read_to_string(story.path("grid.csv")).expect("the figures");
+    assert_eq!(csv.lines().count(), 1 + 2 * 4);
     assert!(
-        table.contains("vramplan grid flux2-klein-4b --device h100 --weights 50%,100%"),
-        "{table}"
+        csv.starts_with("model,device,width_px,height_px,ranks,shard,weights_share,vram_bytes,")
     );
-    assert!(story.fails(2, &["grid", "flux2-klein-4b", "--device", "h10"]).contains("h100"));
+    assert!(story.fails(2, &["sweep", "flux2-klein-4b", "--device", "h10"]).contains("h100"));
+}
+
+#[test]
+fn a_list_is_counted_once_and_a_share_is_at_most_all() {
+    let story = Story::new();
+    let sweep = ["sweep", "flux2-klein-4b", "--policies=hybrid", "--device"];
+    let twice = story.run(&[&sweep[..], &["h100,h100", "--vram=4GiB,5GiB,4GiB"]].concat());
+    assert_eq!(twice.code, 0, "{}", twice.err);
+    assert!(twice.err.contains("the device h100 is given more than once"), "{}", twice.err);
+    let points = |args: &[&str]| {
+        let answer = story.json(&[&sweep[..], args].concat());
+        answer["points"].as_array().expect("points").len()
+    };
+    assert_eq!(points(&["h100,h100", "--vram=4GiB,5GiB,4GiB"]), 2);
+    assert_eq!(points(&["h100", "--weights=50%,0.5"]), 1);
+    assert_eq!(points(&["h100"]), 4, "shares of the weights where no budget is given");
+    let wrong = story.fails(2, &[&sweep[..], &["h100", "--weights", "50"]].concat());
+    assert!(wrong.contains("did you mean 50%?"), "{wrong}");
+    story.fails(2, &[&sweep[..], &["h100", "--weights", "50%", "--vram", "4GiB"]].concat());
+    story.fails(2, &[&sweep[..], &["h100", "--size", "1024"]].concat());
+}
+
+#[test]
+fn a_sweep_in_which_nothing_fits_says_what_would() {
+    let story = Story::new();
+    let sweep =
+        ["sweep", "flux1-dev", "qwen-image", "--device=rtx-4090,rtx-3060", "--vram=1GiB,2GiB"];
+    let message = story.fails(4, &[&sweep[..], &["--policies=hybrid", "-o", "s.csv"]].concat());
+    assert!(message.contains(" on rtx-4090: ") && message.contains("--vram"), "{message}");
+    let one = ["sweep", "flux1-dev", "--device=h100", "--weights=0.1%", "--summary=s.md"];
+    story.fails(4, &one);
+}
+
+#[test]
+fn a_sweep_does_not_depend_on_the_number_of_cores() {
+    let story = Story::new();
+    let sweep = |threads: &str, file: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vramplan"))
+            .args(["sweep", "flux1-dev", "z-image", "--device", "rtx-4090,rtx-3060"])
+            .args(["--vram", "4GiB..12GiB/1GiB", "--policies", "hybrid,sglang-strided,vllm-group"])
+            .args(["--size", "1024x1024,512x768", "-o", file])
+            .env("RAYON_NUM_THREADS", threads)
+            .current_dir(story.folder.path())
+            .output()
+            .expect("the binary starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (output.stdout, fs::read(story.path(file)).expect("the figures"))
+    };
+    let (one, four) = (sweep("1", "a.csv"), sweep("4", "b.csv"));
+    assert!(one.1 == four.1, "the figures differ");
+    let text = String::from_utf8(one.1).expect("text");
+    // Model, device, size, budget: in the order of the lists.
+    assert!(
+        text.lines()
+            .nth(1)
+            .expect("a row")
+            .starts_with("flux1-dev,rtx-4090,1024,1024,1,,,4294967296,hybrid,block,")
+    );
+    assert_eq!(text.lines().count(), 1 + 2 * 2 * 2 * 9 * 3);
+    // What a sweep finds is what is compared at that budget.
+    let at = [
+        "compare",
+        "flux1-dev",
+        "--device=rtx-4090",
+        "--vram=8GiB",
+        "--policies=hybrid,sglang-strided,vllm-group",
+    ];
+    let compared = story.json(&at);
+    for row in compared["policies"].as_array().expect("rows") {
+        let name = row["policy"].as_str().expect("a name");
+        let start = format!("flux1-dev,rtx-4090,1024,1024,1,,,{},{name},", 8u64 << 30);
+        let line = text.lines().find(|line| line.starts_with(&start)).expect("the same point");
+        let pass = row["pass_ns"].to_string();
+        assert!(line.contains(&format!(",{pass},")), "{line} {pass}");
+    }
+}
+
+#[test]
+fn ranks_are_planned_checked_run_and_reported() {
+    let story = Story::new();
+    let four = ["--ranks", "4", "--shard", "tp"];
+    let plan = ["plan", "flux1-dev", "--device", "h100", "--vram", "8GiB", "--passes", "6"];
+    let answer = story.json(&[&plan[..], &four, &["-o", "plan.yaml"]].concat());
+    assert_eq!(answer["rank"]["of"], 4);
+    assert_eq!(answer["ranks"].as_array().map(Vec::len), Some(1));
+    assert_eq!(answer["ranks"][0]["rank"]["numbers"], serde_json::json!([0, 1, 2, 3]));
+    assert_eq!(answer["ranks"][0]["rank"]["link"], "nvlink");
+    let text = story.run(&[&plan[..], &four].concat()).out;
+    assert!(text.contains("ranks 0-3 of 4, tensor parallel over NVLink"), "{text}");
+    assert_eq!(story.json(&["check", "plan.yaml"])["ok"], true);
+    let run = story.json(&["run", "plan.yaml", "-o", "run.json.gz"]);
+    assert_eq!(run["makespan_ns"], answer["components"][0]["makespan_ns"]);
+    let report = story.run(&["report", "run.json.gz", "-o", "report"]);
+    assert!(report.out.contains("ranks 0-3 of 4"), "{}", report.out);
+    let page = fs::read_to_string(story.path("report/report.html")).expect("the page");
+    assert!(page.contains("ranks 0-3 of 4, tensor parallel over NVLink"));
+    let cuda = story.fails(2, &["run", "plan.yaml", "--backend", "cuda"]);
+    assert!(cuda.contains("a rank among several"), "{cuda}");
+
+    // Copies on the link of the collectives are charged for it, and told.
+    let pcie = story.run(&[&plan[..], &four, &["--link", "pcie"]].concat()).out;
+    assert!(pcie.contains("over PCI Express") && pcie.contains("copies are charged"), "{pcie}");
+    let compare = [
+        "compare",
+        "flux1-dev",
+        "--device=rtx-4090",
+        "--vram=8GiB",
+        "--policies=hybrid,sglang-strided",
+    ];
+    let text = story.run(&[&compare[..], &["--ranks=2", "--shard=dp"]].concat()).out;
+    assert!(text.contains("ranks 0-1 of 2, data parallel; copies at 20.0 GB/s"), "{text}");
+}
+
+#[test]
+fn ranks_that_differ_have_a_plan_each() {
+    let story = Story::new();
+    let args = ["plan", "z-image", "--device", "a100-40gb", "--vram", "6GiB"];
+    let three = ["--ranks", "7", "--shard", "hsdp"];
+    let answer = story.json(&[&args[..], &three, &["-o", "plan.yaml"]].concat());
+    let ranks = answer["ranks"].as_array().expect("ranks");
+    assert!(ranks.len() > 1, "{} kinds of rank", ranks.len());
+    let mut passes = Vec::new();
+    for rank in ranks {
+        let first = rank["rank"]["numbers"][0].as_u64().expect("a number");
+        let file = format!("plan.rank{first}.yaml");
+        assert_eq!(story.json(&["check", &file])["ok"], true, "{file}");
+        passes.push(rank["components"][0]["pass_ns"].as_u64().expect("a time"));
+    }
+    assert_eq!(answer["lock_step_pass_ns"].as_u64(), passes.into_iter().max());
+    let text = story.run(&[&args[..], &three].concat()).out;
+    assert!(text.contains("ranks differ and are planned apart"), "{text}");
+    assert!(story.fails(2, &[&args[..], &three, &["-o", "-"]].concat()).contains("-o -"));
+}
+
+#[test]
+fn ranks_are_asked_for_in_full() {
+    let story = Story::new();
+    let plan = |more: &[&str]| {
+        let args = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "12GiB"];
+        story.fails(2, &[&args, more].concat())
+    };
+    for (more, expected) in [
+        (&["--ranks=4"][..], "--ranks 4 without --shard"),
+        (&["--shard=tp"], "--shard tp without --ranks"),
+        (&["--link=pcie"], "--link pcie without --ranks"),
+        (&["--ranks=0", "--shard=tp"], "take --ranks 1"),
+        (&["--ranks=5", "--shard=tp"], "the nearest that works is --ranks 4"),
+        (&["--ranks=2", "--shard=tensor"], "there are: tp, sp, hsdp, dp"),
+        (&["--ranks=2", "--shard=tp", "--link=nvlink"], "take --link pcie"),
+        (&["--ranks=2", "--shard=tp", "--link=nvlnk"], "did you mean \"nvlink\"?"),
+    ] {
+        let message = plan(more);
+        assert!(message.contains(expected), "{more:?}: {message}");
+    }
+    let sweep = ["sweep", "flux1-dev", "--device=h100", "--vram=8GiB", "--policies=hybrid"];
+    let ranks = story.json(&[&sweep[..], &["--ranks=1,2,4", "--shard=tp"]].concat());
+    let passes: Vec<u64> = ranks["points"]
+        .as_array()
+        .expect("points")
+        .iter()
+        .map(|point| point["policies"][0]["pass_ns"].as_u64().expect("a time"))
+        .collect();
+    assert!(passes[0] > passes[1] && passes[1] > passes[2], "{passes:?}");
 }

@@ -199,3 +199,38 @@ fn components_share_a_host() {
     assert!(of(1, "pinned_bytes") > 5 << 30, "the transformer has the most passes");
     assert_eq!(json(folder.path(), &["check", "plan.yaml"])["ok"], true);
 }
+
+#[test]
+fn components_that_share_a_host_are_planned_apart_and_the_text_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "9GiB", "--host", "10GiB"];
+    let more = ["--disk", "3GB/s", "--components", "text_encoder_2,transformer"];
+    let (code, out, err) = run(folder.path(), &[&args[..], &more].concat());
+    assert_eq!(code, 0, "{err}");
+    let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("each is planned apart"), "{out}");
+    let compare = [&["compare"], &args[1..], &more, &["--policies", "hybrid"]].concat();
+    let (code, out, err) = run(folder.path(), &compare);
+    assert_eq!(code, 0, "{err}");
+    assert!(!out.contains("together"), "{out}");
+}
+
+#[test]
+fn what_cannot_be_planned_beside_a_host_budget_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let beside = [
+        (&["--components", "text_encoder_2=phase,transformer"][..], "held components"),
+        (&["--generations", "2"], "several generations"),
+        (&["--granularity", "rotating"], "rotating granularity"),
+        (&["--ranks", "2", "--shard", "dp"], "several ranks"),
+    ];
+    for (flags, named) in beside {
+        let args = [&["plan"], &FLUX[..], &["--host", "8GiB"], flags].concat();
+        let (code, _, err) = run(folder.path(), &args);
+        assert_eq!(code, 2, "{flags:?}: {err}");
+        assert!(err.contains(named) && err.contains("--host"), "{flags:?}: {err}");
+        let without = [&["plan"], &FLUX[..], flags].concat();
+        let (code, _, err) = run(folder.path(), &without);
+        assert_eq!(code, 0, "{flags:?} alone: {err}");
+    }
+}

@@ -59,15 +59,8 @@ fn run(passes: u32) -> (usize, u64) {
     let instance = Instance::equal(40, 100, 60, 1_000);
     let mut plan = plan_instance(&instance, Granularity::Block).expect("a plan");
     plan.passes = passes;
-    let whole = vramplan::plan::Schedule::of(&plan, &Instance::equal(1, 1, 1, 1).device);
-    let phase = Phase {
-        component: plan.name.clone(),
-        passes,
-        blocks: plan.blocks.iter().map(|block| block.block.clone()).collect(),
-        schedule: whole.expect("a schedule"),
-        places: Vec::new(),
-        ring: vramplan::units::Bytes::ZERO,
-    };
+    let device = Instance::equal(1, 1, 1, 1).device;
+    let phase = Phase { places: Vec::new(), ..Phase::of(&plan, &device).expect("a phase") };
     let program = Program { slab: plan.slab.bytes, phases: vec![phase] };
     let before = IN_USE.load(Relaxed);
     PEAK.store(before, Relaxed);

@@ -47,7 +47,7 @@ fn equal(count: u64, bytes: u64, compute: u64) -> ComponentInput {
 
 fn best(policy: &str, input: &ComponentInput) -> Option<Setting> {
     let bounds = bound::bound(&input.instance);
-    let mut explored = Policy::parse(policy).expect("a policy").explore(input).expect("settings");
+    let explored = Policy::parse(policy).expect("a policy").explore(input).expect("settings");
     explored.best(input, &bounds).expect("a plan")
 }
 
@@ -196,6 +196,9 @@ fn file(component: ComponentPlan, input: &ComponentInput) -> Plan {
         model: "equal".to_owned(),
         digests: Digests { manifest: none(), device: none(), workload: none() },
         granularity: Granularity::Block,
+        rank: None,
+        generations: 1,
+        pipeline: None,
         budget: Budget { vram: weights, reserve: Bytes::ZERO, weights, host: None },
         components: vec![component],
         device: input.instance.device.clone(),
@@ -348,7 +351,7 @@ proptest! {
     fn every_plan_of_every_policy_is_safe_and_does_what_it_predicts(input in inputs()) {
         for spec in POLICIES {
             let bounds = bound::bound(&input.at(spec.unit()).instance);
-            let mut explored = Policy::parse(spec.name).expect("known").explore(&input).expect("settings");
+            let explored = Policy::parse(spec.name).expect("known").explore(&input).expect("settings");
             if let Some(best) = explored.best(&input, &bounds).expect("a plan") {
                 holds(spec.name, &input, &best)?;
             }
@@ -373,6 +376,9 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
         granularity: Granularity::Tensor,
         unit: Unit::Block,
         host: None,
+        holds: Default::default(),
+        generations: 1,
+        rank: None,
         manifest: manifest.clone(),
         components: vec![main.name.clone()],
         workload: workload.clone(),

@@ -6,7 +6,8 @@ use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Discard};
 use vramplan::error::Error;
 use vramplan::plan::{
-    Binding, BlockPart, Choice, ComponentInput, Granularity, Instance, Plan, Unit, plan_instance,
+    Binding, BlockPart, Choice, ComponentInput, Evict, Granularity, Instance, Plan, Residency,
+    Stream, Unit, UseRef, plan_instance,
 };
 use vramplan::program::{check, lower};
 use vramplan::units::{Bytes, Fraction, Nanos};
@@ -57,6 +58,9 @@ fn empty(instance: &Instance, weights: Bytes) -> Plan {
             workload: String::new(),
         },
         granularity: Granularity::Tensor,
+        generations: 1,
+        pipeline: None,
+        rank: None,
         budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights, host: None },
         components: Vec::new(),
         device: instance.device.clone(),
@@ -103,7 +107,7 @@ fn latency_far_above_transfer_keeps_copies_few() {
     instance.device.h2d.latency = Nanos::new(1_000_000);
     let plan = plan_instance(&instance, Granularity::Tensor).expect("a plan");
     let copies = plan.blocks.iter().flat_map(|block| &block.pieces);
-    let copies = copies.filter(|piece| piece.residency != vramplan::plan::Residency::Resident);
+    let copies = copies.filter(|piece| piece.residency != Residency::Resident);
     // Four of eight stay beside one place; every copy less is a millisecond less.
     assert_eq!(copies.count(), 4);
     assert_eq!(plan.margins.expect("margins").binding, Binding::Latency);
@@ -117,6 +121,87 @@ fn a_block_larger_than_the_budget_is_refused_with_the_smallest_that_works() {
     let refused = plan_instance(&instance, Granularity::Tensor);
     let Err(Error::Infeasible(answer)) = refused else { panic!("{refused:?}") };
     assert_eq!(answer.smallest_budget.get(), 400);
+}
+
+#[test]
+fn blocks_that_take_turns_beat_every_fixed_set() {
+    // Eight blocks, room for six, copy 1,000, compute 50. The best fixed set copies three through one place, 3 · 1,050;
+    // in turns two are missing at any time, and 8 · (2 · 1,000 + 7 · 50) / 7 is enough.
+    let instance = Instance::equal(8, 1_000, 50, 6 * 1_000);
+    let plan = |granularity| plan_instance(&instance, granularity).expect("a plan");
+    assert_eq!(plan(Granularity::Block).prediction.pass.get(), 3_150);
+    let turns = plan(Granularity::Rotating);
+    assert_eq!((turns.policy.as_str(), turns.prediction.pass.get()), ("rotating", 2_686));
+    // Nothing that moves whole blocks takes less than 8 · (2 · 1,000 + 50) / 7.
+    assert_eq!(turns.bound.granularity.get(), 2_343);
+    let text = Plan { components: vec![turns.clone()], ..empty(&instance, instance.budget) };
+    let text = text.to_yaml().expect("text");
+    assert_eq!(Plan::from_yaml("p", &text).expect("what we write, we read").components, [turns]);
+
+    // Where compute hides the copies of a fixed set, it stays.
+    let hidden = Instance::equal(8, 100, 500, 600);
+    let plan = plan_instance(&hidden, Granularity::Rotating).expect("a plan");
+    assert_eq!((plan.turns, plan.policy.as_str()), (1, "hybrid"));
+}
+
+#[test]
+fn turns_that_cannot_be_are_refused_with_what_is_wrong() {
+    let instance = Instance::equal(4, 100, 1, 300);
+    let plan = plan_instance(&instance, Granularity::Rotating).expect("a plan");
+    let turns = plan.turns;
+    assert!(turns > 1);
+    let good = Plan { components: vec![plan], ..empty(&instance, instance.budget) };
+    let problems = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = good.clone();
+        change(&mut plan);
+        let read = Plan::from_yaml("p", &plan.to_yaml().expect("text"));
+        let Err(Error::Input { problems, .. }) = read else { panic!("{read:?}") };
+        problems[0].to_string()
+    };
+    let stream = |plan: &mut Plan, change: &dyn Fn(&mut Stream)| {
+        let pieces = plan.components[0].blocks.iter_mut().flat_map(|block| &mut block.pieces);
+        let mut streams = pieces.filter_map(|piece| match &mut piece.residency {
+            Residency::Streamed(stream) if !stream.loads.is_empty() => Some(stream),
+            _ => None,
+        });
+        change(streams.next().expect("one that takes turns"));
+    };
+    let found = [
+        problems(&|plan| plan.components[0].turns = 65),
+        problems(&|plan| stream(plan, &|s| drop(s.loads.insert(turns, None)))),
+        problems(&|plan| stream(plan, &|s| s.evict_after = Evict::WriteBack)),
+        problems(&|plan| {
+            let block = "blocks.9".to_owned();
+            stream(plan, &|s| {
+                let after = UseRef { block: block.clone(), passes_back: 0 };
+                s.loads.values_mut().for_each(|known| *known = Some(after.clone()));
+            });
+        }),
+        problems(&|plan| {
+            let pieces = plan.components[0].blocks.iter_mut().flat_map(|block| &mut block.pieces);
+            let mut moving = pieces.filter(|piece| piece.at.len() > 1);
+            moving.next().expect("one that moves").at.push(0);
+        }),
+        problems(&|plan| {
+            let pieces = plan.components[0].blocks.iter_mut().flat_map(|block| &mut block.pieces);
+            for piece in pieces.filter(|piece| piece.at.len() > 1) {
+                if let Residency::Streamed(stream) = &mut piece.residency {
+                    stream.loads.retain(|&turn, _| turn == 0);
+                }
+            }
+        }),
+    ];
+    let expected = [
+        "turns: found 65, expected 1 to 64",
+        "expected turns below",
+        "expected loads alone",
+        "found \"blocks.9\", expected the id of a block",
+        "one for each turn",
+        "or a load in this turn",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found}");
+    }
 }
 
 #[test]

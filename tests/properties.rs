@@ -12,7 +12,7 @@ use vramplan::figures::Prediction;
 use vramplan::lane::{Lane, OpKind};
 use vramplan::plan::{
     BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Piece, Residency,
-    Schedule, Unit, UseRef, timing,
+    Schedule, Unit, UseRef, planner, timing,
 };
 use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Program, check};
@@ -196,15 +196,30 @@ fn violation(plan: &ComponentPlan, seen: &Observed) -> Option<String> {
         .iter()
         .map(|span| ((span.block, span.pass), (span.start.get(), span.end.get())))
         .collect();
+    let copies = seen.on(Lane::H2d);
     let mut held: Vec<(u64, u64, u64, u64)> = Vec::new();
-    for copy in seen.on(Lane::H2d) {
+    for copy in &copies {
         let piece = &plan.blocks[copy.block as usize].pieces[copy.piece? as usize];
         let resident = piece.residency == Residency::Resident;
         let at = piece.at[copy.pass as usize % piece.at.len()];
-        let (start, end) = *computes.get(&(copy.block, copy.pass))?;
-        if copy.end.get() > start {
-            return Some(format!("block {} computes at {start}, its copy ends later", copy.block));
+        // Its bytes are used until the next copy of the same piece brings them again.
+        let next =
+            copies.iter().filter(|other| (other.block, other.piece) == (copy.block, copy.piece));
+        let next = next.map(|other| other.pass).filter(|&pass| pass > copy.pass).min();
+        let last = next.map_or(plan.passes - 1, |next| next - 1);
+        for pass in copy.pass..=last {
+            let (start, _) = *computes.get(&(copy.block, pass))?;
+            if copy.end.get() > start {
+                return Some(format!(
+                    "block {} computes at {start}, its copy ends later",
+                    copy.block
+                ));
+            }
+            if piece.at[pass as usize % piece.at.len()] != at {
+                return Some(format!("block {} moves without a copy", copy.block));
+            }
         }
+        let end = computes.get(&(copy.block, last))?.1;
         let until = if resident { u64::MAX } else { end };
         let own = (at, at + piece.bytes.get(), copy.start.get(), until);
         let clash = held.iter().find(|&&(from, to, begin, until)| {
@@ -215,7 +230,111 @@ fn violation(plan: &ComponentPlan, seen: &Observed) -> Option<String> {
         }
         held.push(own);
     }
+    let pieces = plan.blocks.iter().enumerate().flat_map(|(n, block)| {
+        (0..block.pieces.len())
+            .filter(move |&k| !block.pieces[k].bytes.is_zero())
+            .map(move |k| (n, k))
+    });
+    for (block, piece) in pieces {
+        let first = |copy: &&&Span| {
+            (copy.block as usize, copy.piece.map(|n| n as usize), copy.pass)
+                == (block, Some(piece), 0)
+        };
+        if copies.iter().find(first).is_none() {
+            return Some(format!("block {block} computes in the first pass on nothing"));
+        }
+    }
     None
+}
+
+/// Blocks of one size or two, whose copies mostly take longer than their compute: where taking turns may win.
+fn turning_inputs() -> impl Strategy<Value = ComponentInput> {
+    let sizes = (prop::collection::vec(any::<bool>(), 3..11), 50u64..1_000, 1u64..4);
+    (inputs(), sizes, 0u64..300, 0u64..1_000).prop_map(
+        |(mut input, (large, size, times), compute, tightness)| {
+            input.instance.uses = Instance::equal(large.len() as u64, 1, compute, 0).uses;
+            for (used, large) in input.instance.uses.iter_mut().zip(large) {
+                used.bytes = Bytes::new(if large { size * times } else { size });
+            }
+            let uses = 0..input.instance.uses.len();
+            let aligned = uses.map(|n| input.instance.aligned(n).get());
+            let (least, all) = aligned.fold((0, 0), |(max, sum), size| (size.max(max), sum + size));
+            input.instance.budget = Bytes::new(least + (all - least) * tightness / 1_000);
+            input
+        },
+    )
+}
+
+/// A change to a plan in which blocks take turns.
+#[derive(Debug, Clone, Copy)]
+enum Turned {
+    /// A load less.
+    Dropped,
+    /// A load comes a turn later.
+    Delayed,
+    /// A load waits for nothing.
+    Hasty,
+    /// In one turn a block lies where another does.
+    Moved(usize),
+}
+
+fn turned(plan: &ComponentPlan, change: Turned, pick: usize) -> Option<ComponentPlan> {
+    let mut plan = plan.clone();
+    let turns = plan.turns;
+    let places: Vec<Vec<u64>> =
+        plan.blocks.iter().flat_map(|b| &b.pieces).map(|p| p.at.clone()).collect();
+    let pieces = plan.blocks.iter_mut().flat_map(|block| &mut block.pieces);
+    let mut turning: Vec<&mut Piece> = pieces
+        .filter(|p| matches!(&p.residency, Residency::Streamed(stream) if !stream.loads.is_empty()))
+        .collect();
+    let chosen = pick % turning.len().max(1);
+    let piece = turning.get_mut(chosen)?;
+    let Residency::Streamed(stream) = &mut piece.residency else { return None };
+    let keys: Vec<u32> = stream.loads.keys().copied().collect();
+    let turn = keys[pick / 7 % keys.len()];
+    match change {
+        Turned::Dropped if keys.len() > 1 => drop(stream.loads.remove(&turn)),
+        Turned::Delayed if !stream.loads.contains_key(&((turn + 1) % turns)) => {
+            let after = stream.loads.remove(&turn)?;
+            stream.loads.insert((turn + 1) % turns, after);
+        }
+        Turned::Hasty => drop(stream.loads.insert(turn, None)),
+        Turned::Moved(other) => {
+            let other = &places[other % places.len()];
+            let place = other[turn as usize % other.len()];
+            if piece.at.len() == 1 {
+                piece.at = vec![piece.at[0]; turns as usize];
+            }
+            let at = turn as usize;
+            if piece.at[at] == place {
+                return None;
+            }
+            piece.at[at] = place;
+        }
+        Turned::Dropped | Turned::Delayed => return None,
+    }
+    Some(plan)
+}
+
+#[test]
+fn what_the_checker_must_refuse_of_turns_shows_in_runs() {
+    let instance = Instance::equal(7, 100, 5, 450);
+    let mut plan = vramplan::plan::plan_instance(&instance, Granularity::Rotating).expect("a plan");
+    assert!(plan.turns > 1, "taking turns wins");
+    plan.passes = 2 * plan.turns + 3;
+    assert_eq!(violation(&plan, &run(&program(&plan, &instance), Sim::default())), None);
+    for change in [Turned::Dropped, Turned::Delayed, Turned::Hasty, Turned::Moved(2)] {
+        let mut shown = 0;
+        for pick in 0..60 {
+            let Some(plan) = turned(&plan, change, pick) else { continue };
+            let program = program(&plan, &instance);
+            let refused = check::check(&program).is_err();
+            assert!(refused, "{change:?} of {pick}");
+            let sim = Sim { jitter: Fraction::from_ppm(990_000), seed: 1, ..Sim::default() };
+            shown += usize::from(violation(&plan, &run(&program, sim)).is_some());
+        }
+        assert!(shown >= 3, "only {shown} of {change:?} show: the test sees too little");
+    }
 }
 
 #[test]
@@ -317,6 +436,74 @@ proptest! {
             let of = |s: &&Span| s.op == OpKind::Compute && (s.block, s.pass) == (copy.block, copy.pass);
             let used = seen.spans.iter().find(of).expect("every copy serves a use");
             prop_assert!(copy.end <= used.start);
+        }
+    }
+
+    #[test]
+    fn blocks_that_take_turns_are_safe_and_predicted(input in turning_inputs()) {
+        let mut plan = input.plan(Granularity::Rotating).expect("the budget holds the largest block");
+        let fixed = input.plan(Granularity::Block).expect("the budget holds the largest block");
+        prop_assert!(input.passes <= 4 || plan.prediction.pass <= fixed.prediction.pass);
+        prop_assert!(plan.prediction.pass >= plan.bound.granularity);
+        prop_assert!(plan.bound.granularity >= plan.bound.any_schedule);
+        if let Some(found) = planner::rotating::best(&input.instance).filter(|_| plan.turns > 1) {
+            prop_assert_eq!(found.pass.ceil(), plan.prediction.pass);
+        }
+        // Over whole rounds of turns the mean settles to the prediction.
+        let rounds = 240 / plan.turns;
+        for passes in [input.passes, 2 * rounds * plan.turns] {
+            plan.passes = passes;
+            plan.foresee(&input.instance.device, input.reserve).expect("times");
+            let program = program(&plan, &input.instance);
+            prop_assert!(check::check(&program).is_ok(), "{:?}", check::check(&program));
+            let seen = run(&program, Sim::default());
+            prop_assert_eq!(violation(&plan, &seen), None);
+            prop_assert!(seen.in_use_peak <= plan.slab.bytes.get());
+            let Prediction { first_pass, makespan, stall, .. } = plan.prediction;
+            prop_assert_eq!(seen.makespan(), makespan.get());
+            prop_assert_eq!(seen.pass_end(0), first_pass.get());
+            prop_assert_eq!(seen.stall(), stall.get());
+            if passes > input.passes {
+                let (half, all) = (rounds * plan.turns, 2 * rounds * plan.turns);
+                let mean = (seen.pass_end(all - 1) - seen.pass_end(half - 1)) as f64 / f64::from(half);
+                let pass = plan.prediction.pass.get() as f64;
+                prop_assert!((mean - pass).abs() <= 0.02 * pass + 1.0, "mean {mean}, predicted {pass}");
+                prop_assert!(mean <= pass, "the prediction is never optimistic");
+                let copied = |s: &&Span| s.op == OpKind::Copy && (half..all).contains(&s.pass);
+                let bytes: u64 = seen.spans.iter().filter(copied).map(|s| s.bytes.get()).sum();
+                let mean = bytes.div_ceil(u64::from(half));
+                prop_assert_eq!(mean, plan.prediction.bytes_per_pass.get());
+            }
+        }
+    }
+
+    #[test]
+    fn changed_turns_are_refused_or_harmless(
+        input in turning_inputs(),
+        change in prop_oneof![
+            Just(Turned::Dropped),
+            Just(Turned::Delayed),
+            Just(Turned::Hasty),
+            (0usize..20).prop_map(Turned::Moved),
+        ],
+        pick in 0usize..1_000,
+    ) {
+        let mut plan = input.plan(Granularity::Rotating).expect("fits");
+        prop_assume!(plan.turns > 1);
+        plan.passes = 2 * plan.turns + 3;
+        for plan in [Some(plan.clone()), turned(&plan, change, pick)].into_iter().flatten() {
+            let program = program(&plan, &input.instance);
+            let accepted = check::check(&program).is_ok();
+            for (seed, ppm) in (0..6).zip([0, 300_000, 990_000].into_iter().cycle()) {
+                let jitter = Fraction::from_ppm(ppm);
+                let seen = run(&program, Sim { jitter, seed, contention: Fraction::ZERO });
+                let violation = violation(&plan, &seen);
+                prop_assert!(!accepted || violation.is_none(), "{change:?}: {violation:?}");
+            }
+        }
+        if let Some(changed) = turned(&plan, change, pick).filter(|_| !matches!(change, Turned::Hasty)) {
+            let refused = check::check(&program(&changed, &input.instance)).is_err();
+            prop_assert!(refused, "{change:?} went unnoticed");
         }
     }
 

@@ -19,10 +19,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("device", &["error", "figures", "model", "units", "yaml"]),
     ("scan", &["error", "model", "suggest", "units"]),
     ("workload", &["device", "error", "figures", "model", "suggest", "units", "yaml"]),
+    ("shard", &["device", "error", "model", "suggest", "units", "workload"]),
     (
         "plan",
         &[
-            "device", "digest", "error", "figures", "lane", "model", "suggest", "units",
+            "device", "digest", "error", "figures", "lane", "model", "shard", "suggest", "units",
             "workload", "yaml",
         ],
     ),

@@ -15,7 +15,7 @@ use vramplan::plan::{
     Instance, PLAN_FORMAT, Piece, Plan, Residency, Unit,
 };
 use vramplan::profile::{Span, VramSample};
-use vramplan::program::{Phase, Program, check};
+use vramplan::program::{self, Enter, Phase, Program, check};
 use vramplan::units::{Bytes, Fraction, Nanos, Rate};
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Observed {
     }
 }
 
-fn program(plan: &ComponentPlan, input: &ComponentInput) -> Program {
+fn alone(plan: &ComponentPlan, input: &ComponentInput) -> Program {
     let phase = Phase::of(plan, &input.instance.device).expect("a program");
     Program { slab: plan.slab.bytes, phases: vec![phase] }
 }
@@ -201,6 +201,9 @@ fn file(plan: ComponentPlan, input: &ComponentInput) -> Plan {
         model: "model".into(),
         digests: Digests { manifest: text(), device: text(), workload: text() },
         granularity: Granularity::Tensor,
+        rank: None,
+        generations: 1,
+        pipeline: None,
         budget: Budget { vram, reserve: input.reserve, weights, host: None },
         components: vec![plan],
         device: input.instance.device.clone(),
@@ -220,7 +223,7 @@ proptest! {
         prop_assert!(plan.slab.bytes <= case.input.weights());
         prop_assert!(plan.prediction.pass >= plan.bound.any_schedule, "{:?} {:?}", plan.prediction, plan.bound);
         prop_assert!(plan.prediction.pass >= plan.bound.disk);
-        let program = program(&plan, &case.input);
+        let program = alone(&plan, &case.input);
         prop_assert!(check::check(&program).is_ok(), "{:?}", check::check(&program));
         for sim in [Sim::default(), Sim { jitter: Fraction::from_ppm(jitter), seed, contention: Fraction::ZERO }] {
             let seen = Observed::of(&program, sim);
@@ -238,7 +241,7 @@ proptest! {
         let mut case = case;
         case.input.passes = 120;
         let plan = case.plan(granularity(tensors));
-        let seen = Observed::of(&program(&plan, &case.input), Sim::default());
+        let seen = Observed::of(&alone(&plan, &case.input), Sim::default());
         prop_assert_eq!(seen.spans.iter().map(|s| s.end).max(), Some(plan.prediction.makespan));
         prop_assert_eq!(seen.pass_end(0), plan.prediction.first_pass.get());
         let mean = (seen.pass_end(119) - seen.pass_end(59)) as f64 / 60.0;
@@ -251,7 +254,7 @@ proptest! {
     fn every_wait_of_a_read_is_needed(case in cases(), pick: prop::sample::Index) {
         let mut case = case;
         let plan = case.plan(Granularity::Tensor);
-        let mut program = program(&plan, &case.input);
+        let mut program = alone(&plan, &case.input);
         let ops = &mut program.phases[0].schedule.ops;
         let reads: Vec<usize> = (0..ops.len())
             .filter(|&n| ops[n].kind == OpKind::Read && !ops[n].waits.is_empty())
@@ -272,7 +275,7 @@ proptest! {
     fn a_copy_that_does_not_wait_for_its_read_is_refused(case in cases(), pick: prop::sample::Index) {
         let mut case = case;
         let plan = case.plan(Granularity::Tensor);
-        let mut program = program(&plan, &case.input);
+        let mut program = alone(&plan, &case.input);
         let ops = &mut program.phases[0].schedule.ops;
         let read = |op: usize, ops: &[vramplan::plan::Op]| ops[op].waits.iter().position(|w| ops[w.op].kind == OpKind::Read);
         let copies: Vec<usize> = (0..ops.len())
@@ -297,7 +300,7 @@ proptest! {
         let n = pick.index(staged.len());
         staged[n].at = moved;
         // By the offsets of its neighbours, by a ring that it leaves, or harmlessly: never accepted and unsafe.
-        let program = program(&plan, &case.input);
+        let program = alone(&plan, &case.input);
         let accepted = check::check(&program).is_ok();
         for seed in 0..6 {
             let sim = Sim { jitter: Fraction::from_ppm(990_000), seed, contention: Fraction::ZERO };
@@ -342,7 +345,7 @@ fn broken_rings_show_in_runs() {
         unit: Unit::Block,
         host: None,
     };
-    let sound = program(&plan, &input);
+    let sound = alone(&plan, &input);
     assert!(check::check(&sound).is_ok());
     let (mut shown, mut refused) = (0, 0);
     let reads: Vec<usize> = (0..sound.phases[0].schedule.ops.len())
@@ -392,4 +395,58 @@ fn a_host_too_small_and_a_disk_unknown_are_refused_with_what_to_give() {
     let refused = vramplan::plan::plan_on_host(&instance, Granularity::Tensor, &host);
     let error = refused.expect_err("no disk");
     assert!(error.hint().is_some_and(|hint| hint.contains("--disk")), "{error}");
+}
+
+/// A component's ring is its own in every generation: a later one finds it as the one before left it.
+#[test]
+fn the_rings_of_phases_that_follow_one_another_are_checked_together() {
+    let mut instance = Instance::equal(8, 1_000_000, 100_000, 3_000_000);
+    for used in &mut instance.uses {
+        used.parts = vec![BlockPart::rows("w", used.bytes, Bytes::new(1_000))];
+    }
+    let host = HostBudget { bytes: Bytes::new(1_500_000), lockable: Bytes::new(1_500_000) };
+    let first =
+        vramplan::plan::plan_on_host(&instance, Granularity::Tensor, &host).expect("a plan");
+    let input = ComponentInput {
+        name: "model".into(),
+        root: Bytes::ZERO,
+        root_parts: Vec::new(),
+        instance,
+        passes: 20,
+        reserve: Bytes::ZERO,
+        unit: Unit::Block,
+        host: Some(host),
+    };
+    // Reads of a phase that wait for nothing of the phase before.
+    let reading_ahead = |sound: &Program| {
+        let mut ahead = sound.clone();
+        let last = ahead.phases.last_mut().expect("phases");
+        for (enter, op) in last.enters.iter_mut().zip(&last.schedule.ops) {
+            if op.kind == OpKind::Read {
+                *enter = Enter::Nothing;
+            }
+        }
+        check::check(&ahead)
+    };
+    let (alone, mut beside) = (file(first.clone(), &input), file(first.clone(), &input));
+    beside.components.push(ComponentPlan { name: "other".into(), ..first });
+    let again = Plan { generations: 2, ..alone };
+    let [again, beside] = [again, beside].map(|plan| program::lower(&plan).expect("a program"));
+    for sound in [&again, &beside] {
+        assert_eq!(sound.phases.len(), 2);
+        assert_eq!(check::check(sound).map(|proof| proof.passes > 0), Ok(true));
+        Observed::of(sound, Sim::default());
+    }
+    // Another component's ring is elsewhere; a later generation's is the same.
+    assert!(reading_ahead(&beside).is_ok(), "{:?}", reading_ahead(&beside));
+    let problems = reading_ahead(&again).expect_err("reads into a ring that is copied from");
+    let named = |problem: &vramplan::error::Problem| problem.place.contains("read of model#2");
+    assert!(problems.iter().any(named), "{problems:?}");
+
+    // A copy takes what its own generation read for it, not what the one before did.
+    let mut unread = again.clone();
+    let ops = &mut unread.phases[1].schedule.ops;
+    let last = ops.iter().rposition(|op| op.kind == OpKind::Read).expect("a read");
+    (ops[last].kind, ops[last].piece) = (OpKind::HostSync, None);
+    assert!(check::check(&unread).is_err(), "a copy of what another generation read");
 }

@@ -7,8 +7,8 @@ pub mod cuda;
 pub mod sim;
 
 use crate::error::Result;
-use crate::profile::{Header, PROFILE_FORMAT, Profile, Span, VramSample};
-use crate::program::Program;
+use crate::profile::{Header, PROFILE_FORMAT, Profile, Span, VramSample, WaitedFor};
+use crate::program::{Phase, Program};
 
 /// Something that runs programs.
 pub trait Backend {
@@ -106,6 +106,22 @@ impl Recorder for Recording {
             _ => self.vram.push(sample),
         }
     }
+}
+
+/// An operation as a span names it that waited for it.
+fn cause(phase: &Phase, component: u32, op: usize, pass: u32) -> WaitedFor {
+    let op = &phase.schedule.ops[op];
+    WaitedFor {
+        lane: op.lane,
+        component,
+        block: index(op.block),
+        piece: op.piece.map(index),
+        pass: pass + op.ahead,
+    }
+}
+
+fn index(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Keeps nothing but the end of the last operation.

@@ -32,7 +32,8 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let plan = Plan::from_yaml(&file, &files::read_text(&args.plan)?)?;
     let (program, proof) = verified(&file, &plan)?;
     let tensors = tensors(args, &plan, terminal)?;
-    let peak = program.slab.saturating_add(plan.budget.reserve);
+    let peak = plan.peak();
+    let reserve = peak.saturating_sub(program.slab);
     let answer = json!({
         "ok": true,
         "tensors_checked": tensors,
@@ -54,7 +55,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
             false => "tensors and rows are not checked: give --model",
         },
         program.slab.human(),
-        plan.budget.reserve.human(),
+        reserve.human(),
         peak.human(),
         plan.budget.vram.human(),
     );

@@ -1,12 +1,17 @@
 //! The `compare` command: every policy at its best setting under one budget, against our plan and the bound.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use super::boundaries::Boundaries;
+use super::cuda::GpuArgs;
 use super::inputs::RequestArgs;
-use super::{Terminal, verdict};
-use crate::error::Result;
+use super::run::BackendArg;
+use super::{Terminal, measured, verdict};
+use crate::error::{Error, Result};
 use crate::plan::bound::Bounds;
 use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Serves, Setting, Unit};
 use crate::units::{Bytes, Fraction, Nanos};
@@ -17,9 +22,12 @@ use crate::workload;
 /// Every policy gets the best of its settings that fits, found by exact evaluation, and beside it what its engine
 /// ships. Parameters can be given, name:key=value:key=value, and name:default is what ships; several policies are
 /// separated by commas. `vramplan policies` lists them. Pass times are exact for the estimated compute times.
+///
+/// With --backend cuda every one of them, and our plan, is executed on the GPU: predicted beside measured times, and
+/// a digest of every byte that was used, which must be the same for all.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,sglang-strided,musubi-ring:b=2\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --best-for sglang"
+    after_help = "Example:\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --policies hybrid,sglang-strided,musubi-ring:b=2\n  vramplan compare flux1-dev --device rtx-4090 --vram 12GiB --best-for sglang\n  vramplan compare flux1-dev --device my-gpu.yaml --vram 12GiB --passes 8 --backend cuda -o compared"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -33,6 +41,14 @@ pub struct Args {
     /// Only this engine's policies, its best setting and flags first: sglang, diffusers, musubi, …
     #[arg(long, value_name = "ENGINE", conflicts_with = "policies")]
     best_for: Option<String>,
+    /// What times come from: the plans' own predictions, or runs on a GPU.
+    #[arg(long, value_enum, default_value_t = BackendArg::Sim)]
+    backend: BackendArg,
+    /// Where to keep the measured table and a profile of every run.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    on: GpuArgs,
 }
 
 /// One policy under one budget: a setting per component.
@@ -58,14 +74,39 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         Some(engine) => Policy::of_engine(engine)?,
         None => policies(&args.policies)?,
     };
+    let given = args.on.given().or(args.output.as_ref().map(|_| "-o"));
+    if let (BackendArg::Sim, Some(option)) = (args.backend, given) {
+        return Err(Error::usage(format!("{option} is for --backend cuda")));
+    }
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let rows =
-        super::plan::refusing(rows(&request, &policies, &mut Settings::default()), terminal)?;
-    let text = match &args.best_for {
+    let rows = super::plan::refusing(all(&request, &policies), terminal)?;
+    if args.backend == BackendArg::Cuda {
+        let folder = args.output.as_deref();
+        return measured::measure(
+            &args.on,
+            &args.request.model,
+            (&request, &rows),
+            folder,
+            terminal,
+        );
+    }
+    let mut text = match &args.best_for {
         Some(engine) => best_for(engine, &rows) + &text(&request, &rows),
         None => text(&request, &rows),
     };
-    terminal.answer(&answer(&rows), &text)
+    let mut answer = answer(&rows);
+    if request.components.len() > 1 && request.host.is_none() {
+        let boundaries = super::plan::refusing(Boundaries::of(&request, &rows), terminal)?;
+        text.push_str(&boundaries.text());
+        answer["pipeline"] = boundaries.answer();
+    }
+    terminal.answer(&answer, &text)
+}
+
+/// Settings and rows of policies under one budget.
+fn all(request: &Request, policies: &[Policy]) -> Result<Vec<Row>> {
+    let settings = Settings::of(policies, &inputs(request)?)?;
+    rows(request, policies, &settings)
 }
 
 /// The policies named, or all.
@@ -81,24 +122,31 @@ pub fn inputs(request: &Request) -> Result<Vec<ComponentInput>> {
     Ok(request.prepare()?.into_iter().map(|prepared| prepared.input).collect())
 }
 
-/// Plans by each policy under one budget.
-///
-/// `settings` are kept for other budgets: they do not depend on it.
-pub fn rows(request: &Request, policies: &[Policy], settings: &mut Settings) -> Result<Vec<Row>> {
-    let inputs = inputs(request)?;
-    settings.explore(policies, &inputs)?;
+/// Plans by each policy under one budget; `settings` are those of the same policies for the same components.
+pub fn rows(request: &Request, policies: &[Policy], settings: &Settings) -> Result<Vec<Row>> {
+    let serves = policies.iter().map(|policy| serves(policy.spec().serves(), request));
+    rows_of(&inputs(request)?, policies, settings, &serves.collect::<Vec<_>>())
+}
+
+/// The same for components at hand; `serves` says by policy whether its engine runs such a model.
+pub fn rows_of(
+    inputs: &[ComponentInput],
+    policies: &[Policy],
+    settings: &Settings,
+    serves: &[bool],
+) -> Result<Vec<Row>> {
     let of_unit = |unit: Unit| -> Vec<Bounds> {
         let used = policies.iter().any(|policy| policy.spec().unit() == unit);
         let inputs = inputs.iter().filter(|_| used);
         inputs.map(|input| input.at(unit).bounds()).collect()
     };
     let by_unit = Unit::ALL.map(|unit| (unit, of_unit(unit)));
-    let row = |(policy, explored): (&Policy, &mut Vec<Explored>)| {
+    let row = |(n, policy): (usize, &Policy)| {
         let (mut best, mut shipped) = (Some(Vec::new()), Some(Vec::new()));
         let (mut smallest, mut least_host) = (Some(Bytes::ZERO), Some(Bytes::ZERO));
         let own = by_unit.iter().find(|(unit, _)| *unit == policy.spec().unit());
         let bounds = own.map(|(_, bounds)| &bounds[..]).unwrap_or_default();
-        for ((explored, input), bounds) in explored.iter_mut().zip(&inputs).zip(bounds) {
+        for ((explored, input), bounds) in settings.by_policy[n].iter().zip(inputs).zip(bounds) {
             collect(&mut best, explored.best(input, bounds)?);
             collect(&mut shipped, explored.shipped(input, bounds)?);
             let least = explored.smallest().map(|slab| slab.saturating_add(input.reserve));
@@ -107,14 +155,16 @@ pub fn rows(request: &Request, policies: &[Policy], settings: &mut Settings) -> 
             least_host = least_host.zip(on_host).map(|(sum, own)| sum.saturating_add(own));
         }
         let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
-        let serves = serves(policy.spec().serves(), request);
-        Ok(Row { policy: policy.clone(), best, shipped, smallest, least_host, bound, serves })
+        let (policy, serves) = (policy.clone(), serves[n]);
+        Ok(Row { policy, best, shipped, smallest, least_host, bound, serves })
     };
-    policies.iter().zip(&mut settings.by_policy).map(row).collect()
+    // In order, so that of several errors the same is told every time.
+    let rows: Vec<Result<Row>> = policies.par_iter().enumerate().map(row).collect();
+    rows.into_iter().collect()
 }
 
 /// Whether an engine that runs such models runs this one; yes where nothing is known of it.
-fn serves(serves: Serves, request: &Request) -> bool {
+pub fn serves(serves: Serves, request: &Request) -> bool {
     let components = request.components.iter().filter_map(|name| request.manifest.component(name));
     let mut decodes = components.filter_map(workload::decodes);
     match serves {
@@ -125,37 +175,29 @@ fn serves(serves: Serves, request: &Request) -> bool {
 }
 
 /// The settings of policies, by policy and component; built once for all budgets.
-#[derive(Default)]
 pub struct Settings {
     by_policy: Vec<Vec<Explored>>,
 }
 
 impl Settings {
-    /// Builds the settings, unless they have been.
-    fn explore(&mut self, policies: &[Policy], inputs: &[ComponentInput]) -> Result<()> {
-        if self.by_policy.is_empty() {
-            let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
-            self.by_policy = policies.iter().map(each).collect::<Result<_>>()?;
-        }
-        Ok(())
+    /// Builds the settings.
+    pub fn of(policies: &[Policy], inputs: &[ComponentInput]) -> Result<Self> {
+        let each = |policy: &Policy| inputs.iter().map(|input| policy.explore(input)).collect();
+        let explored: Vec<Result<Vec<Explored>>> = policies.par_iter().map(each).collect();
+        Ok(Self { by_policy: explored.into_iter().collect::<Result<_>>()? })
     }
 
     /// By policy, the steady time of one pass at its best setting; none where none fits.
-    pub fn best_passes(
-        &mut self,
-        policies: &[Policy],
-        inputs: &[ComponentInput],
-    ) -> Result<Vec<Option<Nanos>>> {
-        self.explore(policies, inputs)?;
-        let pass = |components: &mut Vec<Explored>| {
+    pub fn best_passes(&self, inputs: &[ComponentInput]) -> Result<Vec<Option<Nanos>>> {
+        let pass = |components: &Vec<Explored>| {
             let mut sum = Some(Nanos::ZERO);
-            for (explored, input) in components.iter_mut().zip(inputs) {
+            for (explored, input) in components.iter().zip(inputs) {
                 let pass = explored.best_pass(input)?;
                 sum = sum.zip(pass).map(|(sum, pass)| sum.saturating_add(pass));
             }
             Ok(sum)
         };
-        self.by_policy.iter_mut().map(pass).collect()
+        self.by_policy.iter().map(pass).collect()
     }
 }
 
@@ -316,10 +358,11 @@ fn best_for(engine: &str, rows: &[Row]) -> String {
 
 fn text(request: &Request, rows: &[Row]) -> String {
     let mut text = format!(
-        "{} on {} with {} of VRAM\ntimes per pass, estimated; each policy at its best setting\n\n",
+        "{} on {} with {} of VRAM\n{}times per pass, estimated; each policy at its best setting\n\n",
         request.manifest.model,
         request.device.name,
-        request.vram.human()
+        request.vram.human(),
+        super::ranks::heading(request),
     );
     let columns = ("pass", "to bound", "H2D", "peak", "host", "default");
     let _ = writeln!(

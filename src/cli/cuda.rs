@@ -1,6 +1,7 @@
 //! What `run --backend cuda` takes beyond a plan, and how it becomes a run on a GPU.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::ValueEnum;
 
@@ -9,16 +10,17 @@ use super::watch::Console;
 use super::weights::Checkpoint;
 use super::{Terminal, run};
 use crate::backend;
-use crate::backend::cuda::{Cuda, Gpu, Options, Pattern, Weights, Work};
+use crate::backend::cuda::{Choice, Cuda, Gpu, Options, Pattern, Verify, Weights, Work};
+use crate::device::DeviceSpec;
 use crate::digest::digest;
 use crate::error::{Error, Problem, Result};
 use crate::figures::Origin;
 use crate::model::Manifest;
 use crate::plan::Plan;
 use crate::profile::{Header, Profile};
-use crate::program::image::{ComponentImage, images};
+use crate::program::image::{ComponentImage, HostMemory, images};
 use crate::program::{Phase, Program};
-use crate::workload::Seen;
+use crate::workload::{Seen, Workload};
 
 /// Set by tests only: the driver that stands in for a GPU may be used.
 const ALLOW_STAND_IN: &str = "VRAMPLAN_ALLOW_STANDIN";
@@ -30,23 +32,36 @@ const IN_FLIGHT: u32 = 2;
 #[derive(clap::Args)]
 #[command(next_help_heading = "With --backend cuda")]
 pub struct CudaArgs {
-    /// The GPU's index.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    gpu: u32,
+    #[command(flatten)]
+    on: GpuArgs,
+    /// Compare every byte on the device with the host's right before its use.
+    #[arg(long)]
+    verify: bool,
     /// The plan's model: a built-in one, a manifest, or the checkpoint; names the tensors of each block.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// A workload file instead of the model's default, for the tokens of matrix products.
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
+    /// Tokens of the main stream, for the same.
+    #[arg(long, value_name = "N")]
+    tokens: Option<u64>,
+}
+
+/// Options of every run on a GPU, whatever plans it.
+#[derive(clap::Args)]
+pub struct GpuArgs {
+    /// The GPU's index.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    gpu: u32,
     /// The bytes of the weights: the checkpoint's, or made up from --seed.
     ///
-    /// Without it, those of --model where that is a checkpoint, else made up.
+    /// Without it, those of the model where that is a checkpoint, else made up.
     #[arg(long, value_enum)]
     weights: Option<WeightsArg>,
     /// What stands for a use of a block.
     #[arg(long, value_enum, default_value_t = WorkArg::Best)]
     compute: WorkArg,
-    /// Compare every byte on the device with the host's right before its use.
-    #[arg(long)]
-    verify: bool,
     /// Time the operations of every Nth pass only; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 1)]
     sample: u32,
@@ -56,12 +71,32 @@ pub struct CudaArgs {
     /// Refuse a plan that was made for another device, instead of warning.
     #[arg(long)]
     strict: bool,
-    /// A workload file instead of the model's default, for the tokens of matrix products.
-    #[arg(long, value_name = "FILE")]
-    workload: Option<PathBuf>,
-    /// Tokens of the main stream, for the same.
-    #[arg(long, value_name = "N")]
-    tokens: Option<u64>,
+    /// Launch the passes between the first and the last as CUDA graphs; auto tries both ways first.
+    #[arg(long, value_enum, default_value_t = ChoiceArg::Auto)]
+    graph: ChoiceArg,
+    /// Copy from write-combined memory; auto measures both kinds first.
+    #[arg(long, value_enum, default_value_t = ChoiceArg::Auto)]
+    write_combined: ChoiceArg,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ChoiceArg {
+    /// What measures faster here; the profile says which, and by how much.
+    Auto,
+    /// Always; fails where it cannot be.
+    On,
+    /// Never.
+    Off,
+}
+
+impl From<ChoiceArg> for Choice {
+    fn from(choice: ChoiceArg) -> Self {
+        match choice {
+            ChoiceArg::Auto => Self::Auto,
+            ChoiceArg::On => Self::On,
+            ChoiceArg::Off => Self::Off,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,22 +130,34 @@ impl From<WorkArg> for Work {
     }
 }
 
+impl GpuArgs {
+    /// The first option that differs from its default: what would be ignored without a GPU.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.gpu != 0, "--gpu"),
+            (self.weights.is_some(), "--weights"),
+            (self.compute != WorkArg::Best, "--compute"),
+            (self.sample != 1, "--sample"),
+            (self.overhead, "--overhead"),
+            (self.strict, "--strict"),
+            (self.graph != ChoiceArg::Auto, "--graph"),
+            (self.write_combined != ChoiceArg::Auto, "--write-combined"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+}
+
 impl CudaArgs {
     /// The first option that differs from its default: what the simulator would ignore.
     pub fn given(&self) -> Option<&'static str> {
         let given = [
-            (self.gpu != 0, "--gpu"),
             (self.model.is_some(), "--model"),
-            (self.weights.is_some(), "--weights"),
-            (self.compute != WorkArg::Best, "--compute"),
             (self.verify, "--verify"),
-            (self.sample != 1, "--sample"),
-            (self.overhead, "--overhead"),
-            (self.strict, "--strict"),
             (self.workload.is_some(), "--workload"),
             (self.tokens.is_some(), "--tokens"),
         ];
-        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+        let own = given.into_iter().find(|(given, _)| *given).map(|(_, name)| name);
+        self.on.given().or(own)
     }
 }
 
@@ -127,34 +174,72 @@ pub fn execute(
     seed: u64,
     terminal: &mut Terminal,
 ) -> Result<(Profile, Result<()>)> {
-    let gpu = Gpu::open(args.gpu, stand_in_allowed())?;
-    check_device(plan, &gpu, args.strict, terminal)?;
+    let gpu = open(&args.on, &plan.device, terminal)?;
     let model = args.model.as_deref();
     let manifest = model.map(|name| inputs::load_model(name, terminal)).transpose()?;
-    if let Some(manifest) = &manifest {
-        check_manifest(plan, manifest)?;
-    }
-    let mut images = images(plan, manifest.as_ref())?;
-    if let Some(manifest) = &manifest {
-        see_tokens(args, plan, manifest, &mut images)?;
+    let workload = match &manifest {
+        Some(manifest) => {
+            check_manifest(plan, manifest)?;
+            Some(workload(args, plan, manifest)?)
+        }
+        None => None,
+    };
+    let source = Source { model, tensors: manifest.as_ref().zip(workload.as_ref()), seed };
+    let verify = if args.verify { Verify::Every } else { Verify::No };
+    execute_on(&args.on, &gpu, (plan, program), &source, verify, terminal)
+}
+
+/// What a run knows of its model besides the plan.
+pub struct Source<'a> {
+    /// What the user named; a checkpoint's weights are there.
+    pub model: Option<&'a str>,
+    /// The tensors of each block, and the tokens that multiply them.
+    pub tensors: Option<(&'a Manifest, &'a Workload)>,
+    /// Of weights that are made up.
+    pub seed: u64,
+}
+
+/// Opens the GPU and says where it is not the one that was planned for.
+pub fn open(args: &GpuArgs, planned: &DeviceSpec, terminal: &mut Terminal) -> Result<Rc<Gpu>> {
+    let gpu = Gpu::open(args.gpu, stand_in_allowed())?;
+    check_device(planned, &gpu, args.strict, terminal)?;
+    Ok(gpu)
+}
+
+/// Runs a program on a GPU that is open.
+pub fn execute_on(
+    args: &GpuArgs,
+    gpu: &Rc<Gpu>,
+    (plan, program): (&Plan, &Program),
+    source: &Source<'_>,
+    verify: Verify,
+    terminal: &Terminal,
+) -> Result<(Profile, Result<()>)> {
+    let seed = source.seed;
+    let mut images = images(plan, source.tensors.map(|(manifest, _)| manifest))?;
+    if let Some((manifest, workload)) = source.tensors {
+        see_tokens(manifest, workload, &mut images)?;
     }
     let pattern = Pattern { seed };
-    let checkpoint = checkpoint(args, &images)?;
+    let checkpoint = checkpoint(args, source, &images)?;
     let weights: &dyn Weights = match &checkpoint {
         Some(checkpoint) => checkpoint,
         None => &pattern,
     };
     let options = Options {
         work: args.compute.into(),
-        verify: args.verify,
+        verify,
         sample: args.sample,
         overhead: args.overhead,
         in_flight: IN_FLIGHT,
         reserve: plan.budget.reserve,
+        graph: args.graph.into(),
+        write_combined: args.write_combined.into(),
     };
     run::check_spans(recorded_spans(program, args.sample))?;
-    let header = header(plan, program, &gpu, seed)?;
-    let cuda = Cuda::new(gpu, &images, weights, options);
+    let header = header(plan, program, gpu, seed)?;
+    let cuda = Cuda::new(Rc::clone(gpu), &images, weights, options);
+    cuda.check_program(program)?;
     cuda.check_budget(plan.budget.vram, program.slab)?;
     let mut console = Console::new(terminal, program);
     let (mut profile, outcome) = backend::record_watched(&cuda, program, header, &mut console);
@@ -169,9 +254,13 @@ pub fn execute(
 }
 
 /// A plan made for another device is not wrong, but its times are not this one's.
-fn check_device(plan: &Plan, gpu: &Gpu, strict: bool, terminal: &mut Terminal) -> Result<()> {
+fn check_device(
+    planned: &DeviceSpec,
+    gpu: &Gpu,
+    strict: bool,
+    terminal: &mut Terminal,
+) -> Result<()> {
     let total = gpu.total_memory()?;
-    let planned = &plan.device;
     let mut differences = Vec::new();
     if planned.name != gpu.name() {
         differences.push(format!("{:?}, this is {:?}", planned.name, gpu.name()));
@@ -213,23 +302,26 @@ fn check_manifest(plan: &Plan, manifest: &Manifest) -> Result<()> {
     Err(Error::input(manifest.model.clone(), problem))
 }
 
-/// Says how many tokens multiply each weight.
-fn see_tokens(
-    args: &CudaArgs,
-    plan: &Plan,
-    manifest: &Manifest,
-    images: &mut [ComponentImage],
-) -> Result<()> {
+/// The workload of a plan that is run by its file: the model's own, unless another is given.
+fn workload(args: &CudaArgs, plan: &Plan, manifest: &Manifest) -> Result<Workload> {
     let selection = Selection {
-        component: plan.components.iter().map(|component| component.name.clone()).collect(),
+        components: plan.components.iter().map(|component| component.name.clone()).collect(),
         workload: args.workload.clone(),
         tokens: args.tokens,
         ..Selection::default()
     };
-    let workload = selection.workload(manifest, &selection.components(manifest)?)?;
+    selection.workload(manifest, &selection.components(manifest)?)
+}
+
+/// Says how many tokens multiply each weight.
+fn see_tokens(
+    manifest: &Manifest,
+    workload: &Workload,
+    images: &mut [ComponentImage],
+) -> Result<()> {
     for image in images {
         let Some(component) = manifest.component(&image.component) else { continue };
-        let seen = Seen::new(manifest, component, &workload)?;
+        let seen = Seen::new(manifest, component, workload)?;
         for block in &mut image.blocks {
             let prefix = match block.block.as_str() {
                 crate::plan::ROOT => String::new(),
@@ -244,9 +336,19 @@ fn see_tokens(
 }
 
 /// The checkpoint's bytes, where they are asked for or there.
-fn checkpoint(args: &CudaArgs, images: &[ComponentImage]) -> Result<Option<Checkpoint>> {
-    let named = args.model.as_deref().filter(|name| inputs::is_checkpoint(name));
+fn checkpoint(
+    args: &GpuArgs,
+    source: &Source<'_>,
+    images: &[ComponentImage],
+) -> Result<Option<Checkpoint>> {
+    let named = source.model.filter(|name| inputs::is_checkpoint(name));
+    let blocks = images.iter().flat_map(|image| &image.blocks);
+    let mut pieces = blocks.flat_map(|block| &block.pieces);
+    let from_disk = pieces.any(|piece| piece.memory == HostMemory::Disk);
     match (args.weights, named) {
+        (Some(WeightsArg::Pattern), _) | (None, None) if from_disk => Err(Error::usage(
+            "the plan reads pieces from disk for each use, and there is no checkpoint to read; name it with --model",
+        )),
         (Some(WeightsArg::Pattern), _) | (None, None) => Ok(None),
         (Some(WeightsArg::Checkpoint), None) => Err(Error::usage(
             "--weights checkpoint: --model names no checkpoint, expected the path of one",
@@ -284,7 +386,10 @@ pub fn told(profile: &Profile) -> String {
     let _ = writeln!(text, "\ncompute        {}", measured.compute);
     let _ = writeln!(text, "weights        {}", measured.weights);
     let (locked, fill) = (measured.locked.human(), measured.fill.human());
-    let _ = writeln!(text, "page-locked    {locked}, allocated and filled in {fill}");
+    let _ = writeln!(text, "host memory    {locked} {}, filled in {fill}", measured.host_memory);
+    for issued in &measured.graphs {
+        let _ = writeln!(text, "issued         {}", issued.told());
+    }
     let (own, peak) = (measured.allocated.human(), measured.driver_peak);
     let used = peak.saturating_sub(measured.driver_before).human();
     let _ = writeln!(

@@ -116,10 +116,7 @@ pub fn workload(
 }
 
 fn comment(name: &str, origin: Origin, measured: &Measured) -> String {
-    let how = match measured.found {
-        Found::Annotations => "ranges that name them",
-        Found::RepeatingKernels => "kernels that repeat",
-    };
+    let how = measured.found.by();
     format!(
         "# Times of blocks: {origin}, from {}, found by {how}; medians of {} uses each, without gaps.\n\
          # {} of kernel time lies outside the blocks: the root's time is estimated, and so is the reserve.\n",
@@ -141,11 +138,17 @@ fn printable(name: &str) -> String {
 fn shapes(manifest: &Manifest, component: &Component) -> Vec<ListShape> {
     let mut lists: Vec<ListShape> = Vec::new();
     for segment in &component.blocks {
+        let kind = manifest.kinds.get(&segment.kind);
+        let bytes = kind.map(|kind| kind.weights.bytes().get());
         match lists.iter_mut().find(|list| list.list == segment.list) {
-            Some(list) => list.count += segment.count,
+            Some(list) => {
+                list.count += segment.count;
+                list.bytes = list.bytes.filter(|known| Some(*known) == bytes);
+            }
             None => {
-                let class = manifest.kinds.get(&segment.kind).and_then(|kind| kind.class.clone());
-                lists.push(ListShape { list: segment.list.clone(), class, count: segment.count });
+                let class = kind.and_then(|kind| kind.class.clone());
+                let list = segment.list.clone();
+                lists.push(ListShape { list, class, count: segment.count, bytes });
             }
         }
     }
@@ -259,10 +262,7 @@ impl Derived {
     pub fn text(&self) -> String {
         let mut out = String::new();
         if let Some(one) = &self.workload {
-            let how = match one.found {
-                Found::Annotations => "ranges that name them",
-                Found::RepeatingKernels => "kernels that repeat",
-            };
+            let how = one.found.by();
             out.push_str(&format!(
                 "{}: {} blocks of {} found by {how}\n  {} passes, {} of kernels per pass in blocks (measured)\n  {} of kernel time lies outside the blocks\n",
                 one.model, one.blocks, one.component, one.passes, one.per_pass.human(),

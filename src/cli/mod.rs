@@ -14,16 +14,19 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+mod boundaries;
 mod check;
 mod compare;
 mod cuda;
 mod derive;
-mod grid;
 mod host;
 mod inputs;
 mod lists;
+mod measured;
+mod pipeline;
 mod plan;
 mod probe;
+mod ranks;
 mod run;
 mod study;
 mod sweep;
@@ -54,7 +57,6 @@ enum Command {
     Report(report::Args),
     Compare(compare::Args),
     Sweep(sweep::Args),
-    Grid(grid::Args),
     Trace(trace::Args),
     Study(study::Args),
     Models(lists::ModelsArgs),
@@ -93,7 +95,6 @@ fn run(command: &Command, terminal: &mut Terminal) -> Result<()> {
         Command::Report(args) => report::run(args, terminal),
         Command::Compare(args) => compare::run(args, terminal),
         Command::Sweep(args) => sweep::run(args, terminal),
-        Command::Grid(args) => grid::run(args, terminal),
         Command::Trace(args) => trace::run(args, terminal),
         Command::Study(args) => study::run(args, terminal),
         Command::Models(args) => lists::models(args, terminal),

@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
-use super::verdict;
-use super::{Format, Terminal};
+use super::{Format, Terminal, pipeline, ranks, verdict};
 use crate::error::{Error, Infeasible, Memory, Result};
 use crate::plan::{
     ComponentInput, ComponentPlan, Explored, Granularity, HostUse, Plan, Policy, ROOT, Request,
@@ -46,8 +45,10 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum GranularityArg {
-    /// Blocks stay or stream whole.
+    /// Blocks stay or stream whole; which do is the same in every pass.
     Block,
+    /// Blocks stay or stream whole, and take turns staying where that is faster.
+    Rotating,
     /// Some tensors of a block may stay while the others stream.
     Tensor,
 }
@@ -70,24 +71,30 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     };
     let granularity = match args.granularity {
         GranularityArg::Block => Granularity::Block,
+        GranularityArg::Rotating => Granularity::Rotating,
         GranularityArg::Tensor => Granularity::Tensor,
     };
-    let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    let request = Request { granularity, unit, ..request };
-    let plan = match &args.policy {
-        Some(policy) => refusing(by_policy(policy, &request), terminal)?,
-        None => plan_or_refuse(&request, terminal)?,
-    };
-    let yaml = plan.to_yaml()?;
-    let mut text = verdict::plan(&plan, &request)?;
-    match &args.output {
-        Some(path) if terminal.deliver(path, yaml.as_bytes())? => {
-            text.push_str(&format!("\nplan written to {}\n", path.display()));
-        }
-        Some(_) => return Ok(()),
-        None => text.push_str("\nadd -o plan.yaml to write the plan\n"),
+    let (prepared, request) = args.request.load_under(&args.vram, terminal)?;
+    let others = prepared.others_under(request.vram);
+    let mut planned = Vec::with_capacity(1 + others.len());
+    for request in std::iter::once(request).chain(others) {
+        let request = Request { granularity, unit, ..request };
+        let plan = match &args.policy {
+            Some(policy) => refusing(by_policy(policy, &request), terminal)?,
+            None => plan_or_refuse(&request, terminal)?,
+        };
+        planned.push((plan, request));
     }
-    terminal.answer(&answer(&plan, &request)?, &text)
+    let mut text = String::new();
+    for (plan, request) in &planned {
+        text.push_str(&verdict::plan(plan, request)?);
+        text.push_str(if planned.len() > 1 { "\n" } else { "" });
+    }
+    text.push_str(&ranks::slowest(planned.iter().map(|(plan, _)| plan)));
+    if !ranks::deliver(args.output.as_deref(), &planned, &mut text, terminal)? {
+        return Ok(());
+    }
+    terminal.answer(&ranks::answer(&planned)?, &text)
 }
 
 #[derive(Serialize)]
@@ -114,7 +121,7 @@ fn by_policy(name: &str, request: &Request) -> Result<Plan> {
     let mut components = Vec::new();
     for prepared in request.prepare()? {
         let input = prepared.input;
-        let mut explored = policy.explore(&input)?;
+        let explored = policy.explore(&input)?;
         let bounds = input.at(policy.spec().unit()).bounds();
         let Some(setting) = explored.best(&input, &bounds)? else {
             if let Some(refusal) = host_refusal(name, &input, &explored) {
@@ -162,18 +169,20 @@ pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
         .zip(&prepared)
         .map(|(component, prepared)| component_answer(component, prepared.costs.flops_per_pass()))
         .collect();
-    let peak = plan.components.iter().map(|c| c.prediction.peak).max().unwrap_or_default();
+    let together = plan.pipeline.as_ref().map(|together| pipeline::answer(plan, together));
     Ok(json!({
         "feasible": true,
         "model": plan.model,
         "device": plan.device.name,
         "granularity": plan.granularity,
+        "rank": plan.rank,
         "origin": "estimated",
         "components": components,
         "budget_bytes": plan.budget.vram.get(),
         "weights_budget_bytes": plan.budget.weights.get(),
         "reserve_bytes": plan.budget.reserve.get(),
-        "peak_bytes": peak.get(),
+        "peak_bytes": plan.peak().get(),
+        "pipeline": together,
     }))
 }
 
@@ -221,5 +230,6 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
         "window_bytes": plan.window.bytes.get(),
         "slots": plan.window.slots,
         "prefetch": plan.prefetch,
+        "turns": plan.turns,
     })
 }

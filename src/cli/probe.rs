@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Terminal, cuda};
 use crate::backend::cuda::Gpu;
-use crate::backend::cuda::probe::{self, Curve, Effort, Findings, Host};
+use crate::backend::cuda::probe::{self, Curve, Effort, Findings, Host, Node};
 use crate::device::{self, DeviceSpec, Pcie};
 use crate::error::Result;
 use crate::units::Bytes;
@@ -36,7 +36,7 @@ pub struct Args {
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let gpu = Gpu::open(args.gpu, cuda::stand_in_allowed())?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let findings = probe::probe(&gpu, effort)?;
+    let findings = probe::probe(&gpu, effort, &nodes())?;
     findings.check()?;
     let host = host(&findings)?;
     let (spec, products) = findings.spec(&host);
@@ -56,6 +56,32 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         let _ = writeln!(text, "\ndevice spec: {file}");
     }
     terminal.answer(&answer(&findings, &spec, written.as_deref()), &text)
+}
+
+/// The host's NUMA nodes that have processors; Linux alone says.
+fn nodes() -> Vec<Node> {
+    let folder = fs::read_dir("/sys/devices/system/node").into_iter().flatten().flatten();
+    let mut nodes: Vec<Node> = folder
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let number = name.to_str()?.strip_prefix("node")?.parse().ok()?;
+            let processors = listed(&fs::read_to_string(entry.path().join("cpulist")).ok()?);
+            (!processors.is_empty()).then_some(Node { number, processors })
+        })
+        .collect();
+    nodes.sort_by_key(|node| node.number);
+    nodes
+}
+
+/// The kernel's list of processors: `0-3,8-11`.
+fn listed(text: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range = first.parse().ok().zip(last.parse().ok());
+        let range = range.map(|(first, last): (usize, usize)| first..=last.min(first + 4_095));
+        range.into_iter().flatten()
+    };
+    text.trim().split(',').filter(|part| !part.is_empty()).flat_map(range).collect()
 }
 
 fn host(findings: &Findings) -> Result<Host> {
@@ -156,6 +182,12 @@ fn table(findings: &Findings, spec: &DeviceSpec, host: &Host) -> String {
         findings.two_streams.human()
     );
     let _ = writeln!(text, "write-combined{:>12} h2d", findings.write_combined.human());
+    for node in &findings.nodes {
+        let (number, rate) = (node.node, node.h2d.human());
+        let slower = findings.slower_nodes().into_iter().find(|(slower, _)| *slower == number);
+        let slower = slower.map_or(String::new(), |(_, by)| format!(", {} slower", by.percent()));
+        let _ = writeln!(text, "NUMA node {number:<4}{rate:>12} h2d from its memory{slower}");
+    }
     let _ = writeln!(text, "device memory {:>12} read", findings.read.human());
     for product in &findings.products {
         let (out, inner, tokens) = product.size;
@@ -196,6 +228,9 @@ fn answer(findings: &Findings, spec: &DeviceSpec, file: Option<&str>) -> serde_j
         "both_h2d_bytes_per_s": findings.both.0.get(), "both_d2h_bytes_per_s": findings.both.1.get(),
         "two_streams_bytes_per_s": findings.two_streams.get(),
         "write_combined_bytes_per_s": findings.write_combined.get(),
+        "nodes": findings.nodes.iter()
+            .map(|node| json!({ "node": node.node, "h2d_bytes_per_s": node.h2d.get() }))
+            .collect::<Vec<_>>(),
         "memory_bytes_per_s": findings.read.get(),
         "compute_slowdown": findings.compute_slowdown, "copy_slowdown": findings.copy_slowdown,
         "products": findings.products.iter().map(product).collect::<Vec<_>>(),
@@ -218,6 +253,12 @@ mod tests {
         for (day, expected) in days {
             assert_eq!(date(day), expected);
         }
+    }
+
+    #[test]
+    fn lists_of_processors_are_understood() {
+        assert_eq!(listed("0-2,8,10-11\n"), [0, 1, 2, 8, 10, 11]);
+        assert_eq!(listed("\n"), Vec::<usize>::new(), "a node of memory alone");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::profile::{self, ComponentHeader, Header, Profile};
 use crate::program::{Phase, Program};
 use crate::report::{self, View};
+use crate::shard::RankOf;
 use crate::units::Fraction;
 
 /// Execute a plan and record a profile.
@@ -45,8 +46,9 @@ pub struct Args {
     cuda: cuda::CudaArgs,
 }
 
+/// What executes programs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BackendArg {
+pub enum BackendArg {
     /// Deterministic discrete-event simulation.
     Sim,
     /// Real copies on a GPU.
@@ -59,6 +61,13 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     match (args.backend, args.cuda.given()) {
         (BackendArg::Sim, Some(option)) => {
             return Err(Error::usage(format!("{option} is for --backend cuda")));
+        }
+        (BackendArg::Cuda, _) if plan.rank.is_some() => {
+            return Err(Error::Usage {
+                message: "--backend cuda runs one device; the plan is of a rank among several"
+                    .to_owned(),
+                hint: Some("simulate it, or plan without --ranks".to_owned()),
+            });
         }
         (BackendArg::Cuda, _) if args.jitter.is_some() => {
             return Err(Error::usage("--jitter is for --backend sim"));
@@ -136,6 +145,12 @@ fn simulate_watched(
 
 /// The plan for another number of passes; predictions follow.
 fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
+    if plan.pipeline.is_some() {
+        let message = "--passes: what a pipeline's components wait for among each other depends on \
+                       their passes";
+        let hint = Some("plan it for other passes: vramplan plan … --passes N".to_owned());
+        return Err(Error::Usage { message: message.to_owned(), hint });
+    }
     for component in &mut plan.components {
         component.passes = passes;
         component.foresee(&plan.device, plan.budget.reserve)?;
@@ -143,32 +158,49 @@ fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
     Ok(())
 }
 
+/// The plan with the passes that a profile says it ran, by component.
+pub fn with_passes_of(plan: &mut Plan, profile: &Profile) -> Result<()> {
+    for (component, ran) in plan.components.iter_mut().zip(&profile.header.components) {
+        component.passes = ran.passes;
+        component.foresee(&plan.device, plan.budget.reserve)?;
+    }
+    Ok(())
+}
+
 /// What a profile says about its plan; as simulated.
 pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
-    let components = plan.components.iter().map(|component| ComponentHeader {
-        name: component.name.clone(),
-        passes: component.passes,
-        blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
-        unit: component.unit,
-        bytes: component.blocks.iter().map(|block| block.bytes).collect(),
-        prediction: Some(component.prediction),
-        bound: Some(component.bound.clone()),
+    let predictions = plan.predictions()?;
+    let components = program.phases.iter().zip(predictions).map(|(phase, prediction)| {
+        let component = &plan.components[phase.of];
+        ComponentHeader {
+            name: phase.component.clone(),
+            passes: component.passes,
+            turns: component.turns,
+            blocks: phase.blocks.clone(),
+            unit: component.unit,
+            bytes: component.blocks.iter().map(|block| block.bytes).collect(),
+            prediction: Some(prediction),
+            bound: Some(component.bound.clone()),
+        }
     });
+    let text = plan.to_yaml()?;
     Ok(Header {
         model: plan.model.clone(),
-        plan_digest: digest(&plan.to_yaml()?),
+        plan_digest: digest(&text),
         backend: "sim".to_owned(),
         device: plan.device.name.clone(),
+        rank: plan.rank.as_ref().map(RankOf::named),
         origin: Origin::Simulated,
         clock: "simulated".to_owned(),
         seed,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         complete: false,
         budget: plan.budget.vram,
-        reserve: plan.budget.reserve,
+        reserve: plan.peak().saturating_sub(program.slab),
         slab: program.slab,
         window: plan.components.iter().map(|c| c.window.bytes).max().unwrap_or_default(),
         components: components.collect(),
         measured: None,
+        plan: Some(text),
     })
 }

@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
-    let (prepared, request) = args.request.load_under(&args.vram, terminal)?;
+    let (_, request) = args.request.load_under(&args.vram, terminal)?;
     let plan = plan_command::plan_or_refuse(&request, terminal)?;
     let (program, proof) = check::verified("the plan just made", &plan)?;
     let sim = Sim { contention: plan.device.contention, jitter: plan.device.jitter, seed: 0 };
@@ -49,10 +49,12 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         spec.unit() == Unit::Block || !spec.engine.is_empty()
     });
     let policies: Vec<Policy> = policies.collect();
-    let mut settings = Settings::default();
-    let rows = compare::rows(&request, &policies, &mut settings)?;
+    let settings = Settings::of(&policies, &compare::inputs(&request)?)?;
+    let rows = compare::rows(&request, &policies, &settings)?;
     let budgets = budgets(&request)?;
-    let points = sweep::points(&prepared, &policies, &budgets, &mut settings, terminal)?;
+    let progress = terminal.progress(budgets.len() as u64, "planning budgets");
+    let names = (args.request.model.as_str(), args.request.device.as_str());
+    let points = sweep::along(names, &request, &policies, &budgets, &progress)?;
     let yaml = plan.to_yaml()?;
     let extras = extras(&plan, &rows, &policies, &points, yaml.clone());
 
@@ -60,7 +62,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let mut outputs = vec![
         ("plan.yaml".to_owned(), yaml.into_bytes()),
         ("profile.json.gz".to_owned(), profile::write_gz(&profile)?),
-        ("sweep.csv".to_owned(), sweep::csv(&policies, &points)?),
+        ("sweep.csv".to_owned(), sweep::csv(&points)?),
     ];
     let artifacts = report::render_with(std::slice::from_ref(&profile), &extras)?;
     outputs.extend(artifacts.into_iter().map(|artifact| (artifact.name, artifact.bytes)));
@@ -75,7 +77,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         answer.insert("checked_operations".into(), json!(proof.operations));
         answer.insert("run".into(), json!(profile::summary(&profile)));
         answer.insert("compare".into(), compare::answer(&rows));
-        answer.insert("sweep".into(), sweep::answer(&policies, &points));
+        answer.insert("sweep".into(), sweep::answer(&points));
         answer.insert("folder".into(), json!(folder.display().to_string()));
         let names: Vec<&String> = outputs.iter().map(|(name, _)| name).collect();
         answer.insert("files".into(), json!(names));
@@ -143,11 +145,11 @@ fn extras(
     let mut policy_rows: Vec<PolicyRow> = policy_rows.collect();
     policy_rows.sort_by_key(|row| (row.policy != "hybrid", row.pass));
     let sweep_rows = points.iter().flat_map(|point| {
-        let passes = policies.iter().zip(&point.passes).zip(&charted).filter(|(_, shown)| **shown);
-        passes.map(|((policy, &pass), _)| SweepRow {
+        let passes = policies.iter().zip(&point.cells).zip(&charted).filter(|(_, shown)| **shown);
+        passes.map(|((policy, cell), _)| SweepRow {
             policy: policy.name.to_owned(),
             vram: point.vram,
-            pass,
+            pass: cell.best,
         })
     });
     let bounds = points
@@ -162,6 +164,7 @@ fn extras(
         bounds: bounds.collect(),
         origin: None,
         plan_yaml: Some(plan_yaml),
+        planned: None,
     }
 }
 
@@ -185,7 +188,7 @@ fn more(plan: &Plan, points: &[Point]) -> String {
     let compute = plan.components.iter().map(|c| c.bound.compute).sum::<Nanos>();
     // One part in a thousand is below what any of the estimates can tell apart.
     let free = |point: &&Point| {
-        let pass = point.passes.first().copied().flatten();
+        let pass = point.cells.first().and_then(|cell| cell.best);
         pass.is_some_and(|pass| pass.get() <= compute.get() + compute.get() / 1_000)
     };
     let all = points.iter().find(|point| point.everything_fits).map(|point| point.vram.human());

@@ -11,7 +11,7 @@ use super::derive::{self, Derived};
 use super::{Terminal, write_file};
 use crate::error::{Error, Problem, Result};
 use crate::profile::trace::{Keep, Trace, read_chrome, read_nsys};
-use crate::report::Foreign;
+use crate::report::{self, Foreign};
 
 /// Say what the copies in a foreign trace hid behind kernels.
 ///
@@ -27,7 +27,7 @@ use crate::report::Foreign;
 pub struct Args {
     /// A PyTorch profiler (Kineto) JSON file or an Nsight Systems SQLite export.
     file: PathBuf,
-    /// A folder for report.html, summary.json and spans.csv; with --workload, the workload file.
+    /// A folder for the page, its figures and pictures; with --workload, the workload file.
     #[arg(short, long, value_name = "DIR|FILE")]
     output: Option<PathBuf>,
     /// Find the blocks of this model in the trace and write their times as a workload file.
@@ -62,7 +62,9 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
             write_file(&folder.join(&file.name), &file.bytes)?;
         }
         let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-        text.push_str(&format!("\nin {}: {}\n", folder.display(), names.join(", ")));
+        let written = format!("in {}: {}", folder.display(), names.join(", "));
+        text.push('\n');
+        text.push_str(&report::wrapped(&written));
     }
     if terminal.format() == super::Format::Json {
         for warning in foreign.warnings() {

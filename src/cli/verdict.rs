@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use crate::error::Result;
 use crate::figures::Origin;
 use crate::plan::{
-    Binding, BlockPlan, ComponentPlan, HostUse, Margins, Plan, Prepared, ROOT, Request, Unit,
+    Binding, BlockPlan, ComponentPlan, HostUse, Margins, Plan, Prepared, ROOT, Request, Residency,
+    Unit,
 };
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -25,6 +26,34 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
     let prepared = request.prepare()?;
     let _ = writeln!(text, "{} on {} with {given} of VRAM", plan.model, plan.device.name);
     let _ = writeln!(text, "{}\n", origin(plan, &prepared));
+    if let Some(rank) = &plan.rank {
+        write_line(&mut text, &("rank", super::ranks::line(rank)));
+    }
+    if let Some(together) = &plan.pipeline {
+        text.push_str(&super::pipeline::table(plan, together));
+        for component in plan.components.iter().filter(|one| !one.window.bytes.is_zero()) {
+            let name = &component.name;
+            write_line(&mut text, &("set", format!("{name}, of which some streams:")));
+            for (_, line) in settings(component) {
+                write_line(&mut text, &("", line));
+            }
+            if let Some(margins) = &component.margins {
+                write_line(&mut text, &("", limit(margins)));
+            }
+        }
+        let total: Bytes = prepared.iter().map(|prepared| prepared.total).sum();
+        write_line(&mut text, &("host", host(plan, total)));
+        write_line(&mut text, &("reserve", reserves(plan)));
+        if let Some(line) = left_out(plan, request) {
+            write_line(&mut text, &line);
+        }
+        return Ok(text);
+    }
+    if plan.budget.host.is_some() && plan.components.len() > 1 {
+        let apart = "components share the host, and each is planned apart: its first pass begins when the one \
+                     before has ended; without --host and --disk they are planned together";
+        write_line(&mut text, &("plan", apart.to_owned()));
+    }
     for (component, prepared) in plan.components.iter().zip(&prepared) {
         for line in component_lines(plan, component, prepared) {
             write_line(&mut text, &line);
@@ -35,6 +64,7 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
         ("context", reserve.context),
         ("activations", reserve.activations),
         ("workspace", reserve.workspace),
+        ("a block gathered from all ranks", reserve.gathered),
     ];
     let parts = parts.iter().filter(|(_, size)| !size.is_zero());
     let parts: Vec<String> = parts.map(|(name, size)| format!("{name} {}", size.human())).collect();
@@ -47,6 +77,15 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
         write_line(&mut text, &line);
     }
     Ok(text)
+}
+
+/// VRAM that is not for weights, by component.
+fn reserves(plan: &Plan) -> String {
+    let each = plan.components.iter().map(|component| {
+        format!("{} {}", component.name, component.reserve_of(&plan.budget).human())
+    });
+    let each: Vec<String> = each.collect();
+    format!("{}; estimates unless given", each.join(", "))
 }
 
 /// Where the times come from.
@@ -133,7 +172,33 @@ fn settings(component: &ComponentPlan) -> Vec<Line> {
     let ahead = counted(u64::from(component.prefetch), "use");
     let window = component.window.bytes.human();
     lines.push(("", format!("window {window}{slots}; a copy may start up to {ahead} ahead")));
+    lines.extend(turns(component));
     lines
+}
+
+/// How long blocks stay that take turns.
+fn turns(component: &ComponentPlan) -> Option<Line> {
+    let turns = u64::from(component.turns);
+    let pieces = component.blocks.iter().flat_map(|block| &block.pieces);
+    let loads = pieces.filter_map(|piece| match &piece.residency {
+        Residency::Streamed(stream) if !stream.loads.is_empty() => Some(stream.loads.len() as u64),
+        Residency::Streamed(_) | Residency::Resident => None,
+    });
+    let loads: Vec<u64> = loads.collect();
+    let all: u64 = loads.iter().sum();
+    let uses = turns * loads.len() as u64;
+    let text = format!(
+        "rotating: a block that takes turns stays for {} passes per copy on average; the plan repeats after {turns}. \
+         Only an executor of plans can run it; a fixed set of residents is --granularity block",
+        tenths(uses, all),
+    );
+    (!loads.is_empty()).then_some(("", text))
+}
+
+/// A quotient with one decimal.
+fn tenths(a: u64, b: u64) -> String {
+    let tenths = (10 * a + b / 2) / b.max(1);
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// How many units stay and stream.
@@ -154,9 +219,11 @@ fn unit_settings(unit: Unit, units: &[&BlockPlan]) -> String {
 fn list_settings(list: &str, members: &[&BlockPlan]) -> String {
     let index = |block: &BlockPlan| -> Option<u64> { block.block.rsplit_once('.')?.1.parse().ok() };
     let (mut stay, mut whole, mut part) = (Vec::new(), Vec::new(), Vec::new());
+    let mut turning = Vec::new();
     for block in members {
         match block.streamed_bytes() {
             Bytes::ZERO => stay.push(block),
+            _ if block.takes_turns() => turning.push(block),
             bytes if bytes == block.bytes => whole.push(block),
             _ => part.push(block),
         }
@@ -170,6 +237,9 @@ fn list_settings(list: &str, members: &[&BlockPlan]) -> String {
     }
     if !whole.is_empty() {
         parts.push(format!("{} stream whole ({})", whole.len(), indices(&whole)));
+    }
+    if !turning.is_empty() {
+        parts.push(format!("{} take turns staying ({})", turning.len(), indices(&turning)));
     }
     if !part.is_empty() {
         let sizes = || part.iter().map(|block| block.streamed_bytes());

@@ -9,16 +9,16 @@ use signal_hook::consts::SIGINT;
 use super::Terminal;
 use crate::backend::{Passed, Watch};
 use crate::lane::OpKind;
-use crate::plan::When;
+use crate::profile::rate;
 use crate::program::{Phase, Program};
-use crate::units::{Bytes, Nanos, Rate};
+use crate::units::{Bytes, Nanos};
 
 /// A progress bar and a flag that Ctrl-C sets.
 pub struct Console {
     bar: ProgressBar,
     stop: Stop,
-    /// Bytes that a steady pass copies to the device, by phase.
-    copied: Vec<Bytes>,
+    /// Bytes that the first pass, a steady one on average and the last copy to the device, by phase.
+    copied: Vec<[Bytes; 3]>,
     phase: usize,
     slab: Bytes,
 }
@@ -48,9 +48,8 @@ impl Console {
     pub fn new(terminal: &Terminal, program: &Program) -> Self {
         let passes = program.phases.iter().map(|phase| u64::from(phase.passes)).sum();
         let copied = |phase: &Phase| {
-            let ops = phase.schedule.ops.iter();
-            let steady = ops.filter(|op| op.kind == OpKind::Copy && op.when != When::First);
-            steady.map(|op| op.bytes).sum()
+            let last = phase.passes.saturating_sub(1);
+            [copied(phase, 0), phase.schedule.bytes_per_pass(), copied(phase, last)]
         };
         Self {
             bar: terminal.progress(passes, "weights"),
@@ -67,18 +66,30 @@ impl Console {
     }
 }
 
-/// The rate at which so many bytes come in that time.
-fn rate(bytes: Bytes, time: Nanos) -> Rate {
-    let per_second = u128::from(bytes.get()) * 1_000_000_000 / u128::from(time.get().max(1));
-    Rate::new(u64::try_from(per_second).unwrap_or(u64::MAX))
+/// Bytes that a pass copies to the device.
+fn copied(phase: &Phase, pass: u32) -> Bytes {
+    let ops = phase.schedule.ops.iter().filter(|op| op.kind == OpKind::Copy);
+    ops.filter(|op| op.when.includes(pass, phase.passes)).map(|op| op.bytes).sum()
+}
+
+/// What the bar says after a pass: how long it took, the bytes that it copied over that time, the VRAM held.
+fn figures(time: Nanos, copied: Bytes, slab: Bytes) -> String {
+    let rate = match rate(copied, time) {
+        rate if rate.is_zero() => "nothing copied".to_owned(),
+        rate => format!("H2D {}", rate.human()),
+    };
+    format!("pass {}, {rate}, slab {} of VRAM", time.human(), slab.human())
 }
 
 impl Watch for Console {
     fn passed(&mut self, passed: &Passed) {
-        let copied = self.copied.get(self.phase).copied().unwrap_or_default();
-        let rate = rate(copied, passed.time).human();
-        let (time, slab) = (passed.time.human(), self.slab.human());
-        self.bar.set_message(format!("pass {time}, H2D {rate}, VRAM {slab}"));
+        let [first, middle, last] = self.copied.get(self.phase).copied().unwrap_or_default();
+        let copied = match passed.pass {
+            0 => first,
+            pass if pass + 1 == passed.passes => last,
+            _ => middle,
+        };
+        self.bar.set_message(figures(passed.time, copied, self.slab));
         self.bar.inc(1);
         if passed.pass + 1 == passed.passes {
             self.phase += 1;
@@ -87,5 +98,20 @@ impl Watch for Console {
 
     fn interrupted(&self) -> bool {
         self.stop.interrupted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_says_how_long_how_fast_and_how_much() {
+        let figures = |ms: u64, mb: u64| {
+            figures(Nanos::new(ms * 1_000_000), Bytes::new(mb * 1_000_000), Bytes::new(9 << 30))
+        };
+        assert_eq!(figures(800, 13_000), "pass 800.0 ms, H2D 16.3 GB/s, slab 9.0 GiB of VRAM");
+        assert_eq!(figures(800, 0), "pass 800.0 ms, nothing copied, slab 9.0 GiB of VRAM");
+        assert_eq!(figures(0, 5), "pass 0 ns, nothing copied, slab 9.0 GiB of VRAM");
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use crate::backend::cuda::Weights;
+use crate::backend::cuda::{Stretch, Weights};
 use crate::error::{Error, Problem, Result};
 use crate::plan::ROOT;
 use crate::program::image::{BlockImage, ComponentImage};
@@ -112,13 +112,8 @@ impl Checkpoint {
 }
 
 impl Weights for Checkpoint {
-    fn read(
-        &self,
-        component: &str,
-        block: &BlockImage,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<()> {
+    fn read(&self, from: Stretch<'_>, into: &mut [u8]) -> Result<()> {
+        let Stretch { component, block, offset } = from;
         let end = offset.saturating_add(into.len() as u64);
         for tensor in &block.tensors {
             let from = tensor.range.start.max(offset);

@@ -94,6 +94,19 @@ mod tests {
     }
 
     #[test]
+    fn what_ranks_share_is_between_their_links_and_their_memory() {
+        for (name, spec) in all() {
+            let host = spec.host.rate.expect(name);
+            assert!(host < spec.memory.rate && spec.d2h.rate < host, "{name}");
+            // NVLink is on the boards of data centres; a switch of them is faster than any host.
+            if let Some(peer) = spec.peer {
+                assert!(peer.rate > spec.h2d.rate && peer.rate < spec.memory.rate, "{name}");
+                assert!(name.starts_with(['a', 'b', 'h']), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn peaks_are_dense_and_in_step_across_element_types() {
         for (name, spec) in all() {
             let compute = spec.compute;

@@ -45,6 +45,10 @@ pub struct DeviceSpec {
     /// Reads from storage into host memory.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "flow_option")]
     pub disk: Option<Link>,
+    /// The link to other devices of the same host where it is not the host's: NVLink, one way. A copy's latency is
+    /// that of a whole collective.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "flow_option")]
+    pub peer: Option<Link>,
     /// The device's own memory.
     #[serde(serialize_with = "yaml::flow_map")]
     pub memory: Memory,
@@ -136,6 +140,12 @@ pub struct Host {
     pub memory: Bytes,
     /// Share of it that may be page-locked.
     pub pinned_limit: Fraction,
+    /// Bytes per second that its memory gives to all devices together; where absent it is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Devices behind one link to the host, a switch of PCI Express say; where absent each has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices_per_link: Option<u32>,
 }
 
 impl Link {
@@ -145,6 +155,12 @@ impl Link {
             return Nanos::ZERO;
         }
         self.on_curve(size).unwrap_or_else(|| self.latency.saturating_add(self.rate.time_for(size)))
+    }
+
+    /// The whole bytes that pass in `time` at its rate, without latency; saturating.
+    pub fn bytes_in(&self, time: Nanos) -> Bytes {
+        let bytes = u128::from(time.get()) * u128::from(self.rate.get()) / 1_000_000_000;
+        Bytes::new(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
     /// Linear interpolation between the two measured sizes around `size`, rounded up.
@@ -193,6 +209,7 @@ impl DeviceSpec {
             d2h: link.clone(),
             pageable: Some(link.clone()),
             disk: Some(link),
+            peer: None,
             memory: Memory { rate: Rate::new(1_000_000_000_000) },
             compute: Compute {
                 bf16: FlopRate::new(1_000_000_000_000),
@@ -203,7 +220,12 @@ impl DeviceSpec {
             alignment: 1,
             contention: Fraction::ZERO,
             jitter: Fraction::ZERO,
-            host: Host { memory: Bytes::new(1 << 50), pinned_limit: Fraction::WHOLE },
+            host: Host {
+                memory: Bytes::new(1 << 50),
+                pinned_limit: Fraction::WHOLE,
+                rate: None,
+                devices_per_link: None,
+            },
         }
     }
 
@@ -229,7 +251,11 @@ impl DeviceSpec {
         require(self.format == DEVICE_FORMAT, "format", format, DEVICE_FORMAT);
         require(!self.vram.is_zero(), "vram", "0".into(), "more than 0");
         let links = [("h2d", Some(&self.h2d)), ("d2h", Some(&self.d2h))];
-        let optional = [("pageable", self.pageable.as_ref()), ("disk", self.disk.as_ref())];
+        let optional = [
+            ("pageable", self.pageable.as_ref()),
+            ("disk", self.disk.as_ref()),
+            ("peer", self.peer.as_ref()),
+        ];
         for (name, link) in links.into_iter().chain(optional) {
             let Some(link) = link else { continue };
             require(!link.rate.is_zero(), &format!("{name}.rate"), "0".into(), "more than 0");
@@ -254,6 +280,11 @@ impl DeviceSpec {
         let pinned = self.host.pinned_limit;
         let found = pinned.to_string();
         require(pinned <= Fraction::WHOLE, "host.pinned_limit", found, "a share from 0 to 1");
+        let zero = self.host.rate.is_some_and(Rate::is_zero);
+        require(!zero, "host.rate", "0".into(), "more than 0, or nothing");
+        let behind = self.host.devices_per_link;
+        let found = behind.unwrap_or_default().to_string();
+        require(behind != Some(0), "host.devices_per_link", found, "at least 1, or nothing");
         let jitter = self.jitter;
         let found = jitter.to_string();
         require(jitter < Fraction::WHOLE, "jitter", found, "a share below 1");

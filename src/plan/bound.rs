@@ -16,7 +16,8 @@
 //!   window hold for the disk with `B + H` in the place of `B` and its rate in that of the link ([`bound_on`]). A
 //!   window takes as long as the slower of the two.
 //! * Whole blocks only: resident bytes plus the largest streamed block fit in `B`, so at least `W − B + w_min`
-//!   bytes are copied in every pass, in at least `⌈(W − B + w_min) / w_max⌉` copies.
+//!   bytes are copied in every pass, in at least `⌈(W − B + w_min) / w_max⌉` copies. Where blocks take turns
+//!   staying, the laps of before with whole copies: `(n·t(W − B) + C) / (n−1)`.
 //!
 //! ```
 //! use vramplan::plan::{Instance, bound};
@@ -52,8 +53,10 @@ pub struct Bounds {
     pub disk: Nanos,
     /// Whether the disk sets what no schedule can beat.
     pub by_disk: bool,
-    /// No plan that keeps or streams whole blocks is faster.
+    /// No plan that keeps or streams whole blocks is faster, where the same ones stay in every pass.
     pub granularity: Nanos,
+    /// No plan that keeps or streams whole blocks is faster, whichever stay from pass to pass.
+    pub rotating: Nanos,
     /// No schedule whatever is faster.
     pub any_schedule: Nanos,
 }
@@ -106,6 +109,7 @@ pub fn bound_on(instance: &Instance, host: Option<HostTier>) -> Bounds {
             disk: none,
             by_disk: false,
             granularity: compute,
+            rotating: compute,
             any_schedule: compute,
         };
     }
@@ -124,7 +128,8 @@ pub fn bound_on(instance: &Instance, host: Option<HostTier>) -> Bounds {
     }
     let by_disk = any_schedule > without;
     let granularity = any_schedule.max(whole_blocks(instance, missing));
-    Bounds { compute, copy, disk, by_disk, granularity, any_schedule }
+    let rotating = any_schedule.max(whole_laps(instance, missing));
+    Bounds { compute, copy, disk, by_disk, granularity, rotating, any_schedule }
 }
 
 /// The least time in which a link can move so many bytes, cut into copies in any way.
@@ -148,13 +153,42 @@ fn chained_laps(instance: &Instance, compute: Nanos, copy: Nanos) -> Nanos {
     Nanos::new(u64::try_from(sum.div_ceil(count - 1)).unwrap_or(u64::MAX))
 }
 
+/// What every plan that keeps or streams whole blocks copies at least in a pass, and in what time.
+pub(super) fn least_of_whole_blocks(instance: &Instance) -> (Bytes, Nanos) {
+    let total: Bytes = instance.uses.iter().map(|u| u.bytes).sum();
+    let missing = total.saturating_sub(instance.budget);
+    let sizes = instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero());
+    let smallest = sizes.min().unwrap_or_default();
+    (missing.saturating_add(smallest), whole_blocks(instance, missing))
+}
+
 /// Bytes and copies that every stationary plan of whole blocks needs, over the link.
 fn whole_blocks(instance: &Instance, missing: Bytes) -> Nanos {
+    let smallest = instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero()).min();
+    smallest
+        .map_or(Nanos::ZERO, |smallest| whole_copies(instance, missing.saturating_add(smallest)))
+}
+
+/// What every plan of whole blocks needs: when a block's use ends, blocks that are neither there nor on their way
+/// have at least the missing bytes, and until the same block is used again all of them are copied. `n` such laps of
+/// `n − 1` blocks fill `n − 1` passes.
+fn whole_laps(instance: &Instance, missing: Bytes) -> Nanos {
+    let blocks = || instance.uses.iter().filter(|used| !used.bytes.is_zero());
+    let count = blocks().count() as u128;
+    if count < 2 {
+        return Nanos::ZERO;
+    }
+    let compute: u128 = blocks().map(|used| u128::from(used.compute.get())).sum();
+    let sum = count * u128::from(whole_copies(instance, missing).get()) + compute;
+    Nanos::new(u64::try_from(sum.div_ceil(count - 1)).unwrap_or(u64::MAX))
+}
+
+/// The least time in which the link can move whole blocks of at least so many bytes.
+fn whole_copies(instance: &Instance, least: Bytes) -> Nanos {
     let sizes = || instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero());
     let (Some(smallest), Some(largest)) = (sizes().min(), sizes().max()) else {
         return Nanos::ZERO;
     };
-    let least = missing.saturating_add(smallest);
     let copies = least.get().div_ceil(largest.get());
     let bytes = least.max(smallest.saturating_mul(copies));
     let latency = if instance.device.h2d.points.is_empty() {
@@ -237,6 +271,6 @@ impl<'a> Windows<'a> {
                 }
             }
         }
-        graph.steady_from(Ratio::per_pass(0))
+        graph.ends_from(Ratio::per_pass(0))
     }
 }

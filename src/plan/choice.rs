@@ -82,7 +82,17 @@ impl Choice {
 
     /// Places the pieces and computes the pass time; none when the window cannot hold a block at once.
     pub fn evaluate(self, instance: &Instance) -> Option<Evaluated> {
+        self.evaluate_below(instance, None)
+    }
+
+    /// The same, and none where the copies alone take longer than a pass already known: most candidates of a
+    /// copy-bound instance are told apart by that, at a fraction of the cost.
+    pub fn evaluate_below(self, instance: &Instance, known: Option<Ratio>) -> Option<Evaluated> {
         let pieces = self.pieces(instance);
+        let busy: u128 = pieces.iter().map(|piece| u128::from(piece.copy)).sum();
+        if known.is_some_and(|known| Ratio::per_pass(busy) > known) {
+            return None;
+        }
         let window = self.window.get();
         let places = match self.layout {
             Layout::Ring => placement::ring(&pieces, window),

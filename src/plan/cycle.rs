@@ -36,6 +36,11 @@ impl Ratio {
         Self { nanos, passes: 1 }
     }
 
+    /// The same time spread over so many passes.
+    pub fn over(self, passes: u128) -> Self {
+        Self { passes: self.passes * passes.max(1), ..self }
+    }
+
     /// The nanoseconds and the passes of which it is the quotient.
     pub fn parts(self) -> (u128, u128) {
         (self.nanos, self.passes)
@@ -71,14 +76,21 @@ impl Ord for Ratio {
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     durations: Vec<u64>,
-    /// Arcs as (to, from, passes spanned, delay), in any order until they are sorted.
-    arcs: Vec<(u32, u32, u32, u64)>,
+    arcs: Vec<Arc>,
 }
 
-/// A set of arcs in which every node has at most one predecessor.
-type Chosen = Vec<u32>;
+/// `to` starts after `from`.
+#[derive(Debug, Clone, Copy)]
+struct Arc {
+    from: u32,
+    to: u32,
+    /// Passes spanned.
+    span: u32,
+    /// From the end of one to the end of the other, at least.
+    cost: u64,
+}
 
-/// No arc chosen.
+/// No arc, no node.
 const NONE: u32 = u32::MAX;
 
 impl Graph {
@@ -102,76 +114,163 @@ impl Graph {
     pub fn delayed_arc(&mut self, from: usize, to: usize, passes: u32, delay: u64) {
         debug_assert!(passes > 0 || from < to, "an arc inside a pass that runs backward");
         let index = |node: usize| u32::try_from(node).unwrap_or(NONE);
-        self.arcs.push((index(to), index(from), passes, delay));
+        let cost = self.durations[to].saturating_add(delay);
+        self.arcs.push(Arc { from: index(from), to: index(to), span: passes, cost });
     }
 
     /// The maximum cycle ratio; zero without cycles.
     pub fn steady(self) -> Ratio {
-        self.steady_from(Ratio { nanos: 0, passes: 1 }).0
+        self.steady_from(Ratio { nanos: 0, passes: 1 })
     }
 
-    /// The maximum cycle ratio, at least the one given, and the instant at which each operation ends when the
-    /// pass is repeated with it (in units of a nanosecond over the ratio's passes, from an arbitrary zero).
-    pub fn steady_from(mut self, least: Ratio) -> (Ratio, Vec<i128>) {
-        self.arcs.sort_unstable();
+    /// The maximum cycle ratio, at least the one given.
+    pub fn steady_from(self, least: Ratio) -> Ratio {
+        Newton::of(self).solve(least)
+    }
+
+    /// The same, and the instant at which each operation ends when the pass is repeated with it (in units of a
+    /// nanosecond over the ratio's passes, from an arbitrary zero).
+    pub fn ends_from(self, least: Ratio) -> (Ratio, Vec<i128>) {
+        let mut newton = Newton::of(self);
+        let ratio = newton.solve(least);
+        (ratio, newton.reach())
+    }
+}
+
+/// The search for the ratio, and its buffers.
+struct Newton {
+    graph: Graph,
+    /// All costs together: no path without a cycle takes longer.
+    longest: u128,
+    most_span: u32,
+    /// By node: the arc that its longest path ends with.
+    chosen: Vec<u32>,
+    /// By node: the walk that has come through it last.
+    seen: Vec<u32>,
+    /// Longest paths, in the words that the last guess needed.
+    short: Paths<i64>,
+    long: Paths<i128>,
+    is_short: bool,
+}
+
+/// Longest paths under a guess.
+#[derive(Default)]
+struct Paths<T> {
+    /// By arc.
+    weights: Vec<T>,
+    /// By node.
+    reach: Vec<T>,
+}
+
+impl Newton {
+    fn of(mut graph: Graph) -> Self {
+        // In order of the operation that waits, a sweep follows every arc of a pass at once.
+        if !graph.arcs.is_sorted_by_key(|arc| arc.to) {
+            graph.arcs.sort_by_key(|arc| arc.to);
+        }
+        let count = graph.durations.len();
+        let durations = graph.durations.iter().map(|&nanos| u128::from(nanos));
+        let costs = graph.arcs.iter().map(|arc| u128::from(arc.cost));
+        Self {
+            longest: durations.chain(costs).sum(),
+            most_span: graph.arcs.iter().map(|arc| arc.span).max().unwrap_or(0),
+            chosen: vec![NONE; count],
+            seen: vec![NONE; count],
+            short: Paths::default(),
+            long: Paths::default(),
+            is_short: true,
+            graph,
+        }
+    }
+
+    fn solve(&mut self, least: Ratio) -> Ratio {
         let mut ratio = least;
-        let mut reach = vec![0i128; self.durations.len()];
-        while let Some(better) = self.beats(ratio, &mut reach) {
+        while let Some(better) = self.beats(ratio) {
             ratio = better;
         }
-        (ratio, reach)
+        ratio
     }
 
-    /// Longest paths under a guess; the ratio of a cycle that beats it, if there is one.
-    fn beats(&self, guess: Ratio, reach: &mut [i128]) -> Option<Ratio> {
+    /// The ratio of a cycle that beats a guess, if there is one.
+    fn beats(&mut self, guess: Ratio) -> Option<Ratio> {
+        self.chosen.fill(NONE);
+        // A sweep lengthens paths by no more than all arcs together, and after as many sweeps as there are
+        // operations what still grows has shown a cycle: with room for that, short words cannot overflow.
+        let count = self.chosen.len() as u128;
+        let swept = self.longest.saturating_mul(guess.passes).saturating_mul(count + 2);
+        let back = guess.nanos.saturating_mul(u128::from(self.most_span));
+        self.is_short = swept.max(back) < 1 << 61;
+        if self.is_short {
+            let mut paths = std::mem::take(&mut self.short);
+            let better = self.sweep(guess, &mut paths);
+            self.short = paths;
+            better
+        } else {
+            let mut paths = std::mem::take(&mut self.long);
+            let better = self.sweep(guess, &mut paths);
+            self.long = paths;
+            better
+        }
+    }
+
+    /// Lengthens paths until no arc does, or until they close a cycle that beats the guess.
+    fn sweep<T>(&mut self, guess: Ratio, paths: &mut Paths<T>) -> Option<Ratio>
+    where
+        T: Copy + Ord + std::ops::Add<Output = T> + TryFrom<i128> + Default,
+    {
         let signed = |value: u128| i128::try_from(value).unwrap_or(i128::MAX);
         let (nanos, passes) = (signed(guess.nanos), signed(guess.passes));
-        let mut chosen: Chosen = vec![NONE; self.durations.len()];
-        for (end, &own) in reach.iter_mut().zip(&self.durations) {
-            *end = i128::from(own) * passes;
-        }
+        let word = |value: i128| T::try_from(value).unwrap_or_default();
+        let Paths { weights, reach } = paths;
+        weights.clear();
+        weights.extend(
+            self.graph
+                .arcs
+                .iter()
+                .map(|arc| word(i128::from(arc.cost) * passes - i128::from(arc.span) * nanos)),
+        );
+        reach.clear();
+        reach.extend(self.graph.durations.iter().map(|&own| word(i128::from(own) * passes)));
         loop {
             let mut changed = false;
-            for (index, &(to, from, span, delay)) in self.arcs.iter().enumerate() {
-                let (to, from) = (to as usize, from as usize);
-                let own = (i128::from(self.durations[to]) + i128::from(delay)) * passes;
-                let end = reach[from] + own - i128::from(span) * nanos;
-                if end > reach[to] {
-                    reach[to] = end;
-                    chosen[to] = u32::try_from(index).unwrap_or(NONE);
+            for (index, (arc, &weight)) in self.graph.arcs.iter().zip(&*weights).enumerate() {
+                let end = reach[arc.from as usize] + weight;
+                if end > reach[arc.to as usize] {
+                    reach[arc.to as usize] = end;
+                    self.chosen[arc.to as usize] = u32::try_from(index).unwrap_or(NONE);
                     changed = true;
                 }
             }
             if !changed {
                 return None;
             }
-            if let Some(ratio) = self.best_cycle(&chosen).filter(|&ratio| ratio > guess) {
+            if let Some(ratio) = self.best_cycle().filter(|&ratio| ratio > guess) {
                 return Some(ratio);
             }
         }
     }
 
     /// The largest ratio among the cycles that the chosen arcs close.
-    fn best_cycle(&self, chosen: &Chosen) -> Option<Ratio> {
-        let count = self.durations.len();
-        let mut seen = vec![NONE; count];
+    fn best_cycle(&mut self) -> Option<Ratio> {
+        let Self { graph, chosen, seen, .. } = self;
+        seen.fill(NONE);
         let mut best: Option<Ratio> = None;
-        for start in 0..count {
+        for start in 0..chosen.len() {
             let mark = u32::try_from(start).unwrap_or(NONE);
             let mut n = start;
             while seen[n] == NONE && chosen[n] != NONE {
                 seen[n] = mark;
-                n = self.arcs[chosen[n] as usize].1 as usize;
+                n = graph.arcs[chosen[n] as usize].from as usize;
             }
             if seen[n] != mark || chosen[n] == NONE {
                 continue;
             }
             let (mut nanos, mut passes, entry) = (0u128, 0u128, n);
             loop {
-                let (_, from, span, delay) = self.arcs[chosen[n] as usize];
-                nanos += u128::from(self.durations[n]) + u128::from(delay);
-                passes += u128::from(span);
-                n = from as usize;
+                let arc = graph.arcs[chosen[n] as usize];
+                nanos += u128::from(arc.cost);
+                passes += u128::from(arc.span);
+                n = arc.from as usize;
                 if n == entry {
                     break;
                 }
@@ -181,5 +280,13 @@ impl Graph {
             }
         }
         best
+    }
+
+    /// Longest paths under the last guess.
+    fn reach(&self) -> Vec<i128> {
+        match self.is_short {
+            true => self.short.reach.iter().map(|&end| i128::from(end)).collect(),
+            false => self.long.reach.clone(),
+        }
     }
 }

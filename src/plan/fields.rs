@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{BlockPlan, Evict, HostMemory, Part, Piece, Residency, Stream, UseRef};
+use super::refs::{Entry, UseRef};
+use super::spec::{BlockPlan, Evict, HostMemory, Loads, Part, Piece, Residency, Stream};
 use super::tiers::{CopyRef, Staging};
 use crate::units::{Bytes, Nanos};
 
@@ -29,6 +30,10 @@ pub(super) struct BlockFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<OneOrMany<u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    enters_after: Option<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_after: Option<UseRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_before: Option<UseRef>,
@@ -46,6 +51,8 @@ pub(super) struct BlockFields {
     read_after: Option<CopyRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Loads::is_empty")]
+    loads: Loads,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pieces: Option<Vec<PieceFields>>,
 }
@@ -61,6 +68,10 @@ struct PieceFields {
     bytes: Bytes,
     at: Option<OneOrMany<u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    enters_after: Option<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_after: Option<UseRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issue_before: Option<UseRef>,
@@ -78,6 +89,8 @@ struct PieceFields {
     read_after: Option<CopyRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Loads::is_empty")]
+    loads: Loads,
 }
 
 fn one_or_many(at: Vec<u64>) -> OneOrMany<u64> {
@@ -118,9 +131,10 @@ impl TryFrom<PieceFields> for Piece {
                     || predicted
                     || (fields.from.is_some() && !staged_only)
                     || fields.copies.is_some()
+                    || !fields.loads.is_empty()
                 {
-                    return Err("found issue, evict, held, copies, from or slack on a resident piece, expected them \
-                                on streamed pieces only, or from: disk with host_at"
+                    return Err("found issue, evict, held, copies, from, slack or loads on a resident piece, \
+                                expected them on streamed pieces only, or from: disk with host_at"
                         .into());
                 }
                 (part, Residency::Resident)
@@ -134,12 +148,20 @@ impl TryFrom<PieceFields> for Piece {
                     copies: fields.copies.filter(|&copies| copies > 1).unwrap_or(0),
                     from: fields.from.unwrap_or_default(),
                     slack: fields.slack,
+                    loads: fields.loads,
                 };
                 (part, Residency::Streamed(stream))
             }
             _ => return Err("expected either resident or streamed, found both or neither".into()),
         };
-        let piece = Self { part, bytes: fields.bytes, at, residency, staged };
+        let kept = fields.kept.unwrap_or(false);
+        if kept && residency != Residency::Resident {
+            return Err(
+                "found kept on a streamed piece, expected it on resident pieces only".into()
+            );
+        }
+        let (bytes, enters_after) = (fields.bytes, fields.enters_after);
+        let piece = Self { part, bytes, at, enters_after, kept, residency, staged };
         if piece.staged.is_some() && piece.home() != HostMemory::Disk {
             return Err("found host_at on a piece that is not from disk".into());
         }
@@ -149,14 +171,15 @@ impl TryFrom<PieceFields> for Piece {
 
 impl From<Piece> for PieceFields {
     fn from(piece: Piece) -> Self {
-        let Piece { part, bytes, at, residency, staged } = piece;
+        let Piece { part, bytes, at, enters_after, kept, residency, staged } = piece;
         let (host_at, read_after) = match staged {
             Some(staged) => (Some(one_or_many(staged.at)), staged.after),
             None => (None, None),
         };
         let from = host_at.as_ref().map(|_| HostMemory::Disk);
-        let at = Some(one_or_many(at));
-        let fields = Self { bytes, at, from, host_at, read_after, ..Self::default() };
+        let (at, kept) = (Some(one_or_many(at)), kept.then_some(true));
+        let placed = Self { bytes, at, enters_after, kept, ..Self::default() };
+        let fields = Self { from, host_at, read_after, ..placed };
         match residency {
             Residency::Resident => Self { resident: Some(part), ..fields },
             Residency::Streamed(stream) => Self {
@@ -168,6 +191,7 @@ impl From<Piece> for PieceFields {
                 copies: (stream.copies > 1).then_some(stream.copies),
                 from: (stream.from != HostMemory::Pinned).then_some(stream.from),
                 slack: stream.slack,
+                loads: stream.loads,
                 ..fields
             },
         }
@@ -187,7 +211,10 @@ impl TryFrom<BlockFields> for BlockPlan {
             || fields.copies.is_some()
             || fields.host_at.is_some()
             || fields.read_after.is_some()
-            || fields.slack.is_some();
+            || fields.enters_after.is_some()
+            || fields.kept.is_some()
+            || fields.slack.is_some()
+            || !fields.loads.is_empty();
         let pieces = match fields.pieces {
             Some(_) if flat => {
                 return Err(format!("block {block:?}: found pieces beside the short form"));
@@ -198,6 +225,8 @@ impl TryFrom<BlockFields> for BlockPlan {
                 streamed,
                 bytes,
                 at,
+                enters_after: fields.enters_after,
+                kept: fields.kept,
                 issue_after: fields.issue_after,
                 issue_before: fields.issue_before,
                 evict_after: fields.evict_after,
@@ -207,6 +236,7 @@ impl TryFrom<BlockFields> for BlockPlan {
                 host_at: fields.host_at,
                 read_after: fields.read_after,
                 slack: fields.slack,
+                loads: fields.loads,
             }],
         };
         let pieces: Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
@@ -228,6 +258,8 @@ impl From<BlockPlan> for BlockFields {
             resident: flat.resident,
             streamed: flat.streamed,
             at: flat.at,
+            enters_after: flat.enters_after,
+            kept: flat.kept,
             issue_after: flat.issue_after,
             issue_before: flat.issue_before,
             evict_after: flat.evict_after,
@@ -237,6 +269,7 @@ impl From<BlockPlan> for BlockFields {
             host_at: flat.host_at,
             read_after: flat.read_after,
             slack: flat.slack,
+            loads: flat.loads,
             pieces: (!single).then_some(pieces),
         }
     }

@@ -11,10 +11,11 @@ use super::instance::{BlockPart, Instance, Run, Use};
 use super::margins::{self, Margins};
 use super::placement::Placed;
 use super::planner;
+use super::planner::rotating::{self, Rotation, Turning};
+use super::refs::UseRef;
 use super::schedule::Schedule;
 use super::spec::{
-    BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, UseRef,
-    Window,
+    BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, Window,
 };
 use super::tiers::HostBudget;
 use super::timing;
@@ -62,7 +63,55 @@ impl ComponentInput {
         let found = found
             .ok_or_else(|| Error::Infeasible(self.infeasible(self.smallest(), self.weights())))?;
         let everything = found.streamed.is_zero();
-        self.planned(if everything { "resident" } else { "hybrid" }, &found)
+        let plan = self.planned(if everything { "resident" } else { "hybrid" }, &found)?;
+        match granularity {
+            Granularity::Rotating => self.rotated(plan),
+            Granularity::Block | Granularity::Tensor => Ok(plan),
+        }
+    }
+
+    /// The best plan in which blocks take turns staying, where it is better than the given one.
+    fn rotated(&self, mut fixed: ComponentPlan) -> Result<ComponentPlan> {
+        let bounds = bound::bound(&self.instance);
+        let bounds = Bounds { granularity: bounds.rotating, ..bounds };
+        fixed.bound = bounds.against(fixed.prediction.pass);
+        let least = fixed.bound.any_schedule;
+        if fixed.window.bytes.is_zero() || fixed.prediction.pass <= least {
+            return Ok(fixed);
+        }
+        let Some(rotation) = rotating::best(&self.instance) else { return Ok(fixed) };
+        let mut plan = lay_out_rotation(self, &rotation);
+        plan.foresee(self.device(), self.reserve)?;
+        plan.bound = bounds.against(plan.prediction.pass);
+        let key = |plan: &ComponentPlan| {
+            let p = &plan.prediction;
+            let few = self.passes <= planner::FEW_PASSES;
+            let makespan = if few { p.makespan } else { Nanos::ZERO };
+            (makespan, p.pass, p.bytes_per_pass, plan.window.bytes)
+        };
+        Ok(if key(&plan) < key(&fixed) { plan } else { fixed })
+    }
+
+    /// The steady pass time of that plan, without making it.
+    pub fn pass(&self, granularity: Granularity) -> Result<Nanos> {
+        let few = self.passes <= planner::FEW_PASSES;
+        if few || self.host.is_some() || self.device().contention > Fraction::ZERO {
+            // What contention and the host do, and what few passes prefer, shows in a plan only.
+            return self.plan(granularity).map(|plan| plan.prediction.pass);
+        }
+        let none = |_: &Evaluated| Err(Error::Internal("a schedule for many passes".to_owned()));
+        let found = planner::choose(&self.instance, granularity, self.passes, &none)?;
+        let none = || Error::Infeasible(self.infeasible(self.smallest(), self.weights()));
+        found.map(|found| found.pass.ceil()).ok_or_else(none)
+    }
+
+    /// The same component with so many bytes for weights; none where not even one unit fits.
+    pub fn with_weights(&self, weights: Bytes) -> Option<Self> {
+        let needed = self.smallest().max(self.root.align_up(self.device().alignment));
+        let root = self.root.align_up(self.device().alignment);
+        let mut input = self.clone();
+        input.instance.budget = weights.saturating_sub(root);
+        (needed <= weights).then_some(input)
     }
 
     /// The plan that a given choice makes, with its prediction and bound.
@@ -81,9 +130,22 @@ impl ComponentInput {
 
     /// Whether nothing needs to stream.
     pub fn everything_fits(&self) -> bool {
+        self.whole() <= self.weights()
+    }
+
+    /// What a slab needs that holds all of it.
+    pub fn whole(&self) -> Bytes {
         let uses = 0..self.instance.uses.len();
         let all: Bytes = uses.map(|n| self.instance.aligned(n)).sum();
-        all <= self.instance.budget
+        all.saturating_add(self.root.align_up(self.device().alignment))
+    }
+
+    /// The same component with a slab of so many bytes; nothing is left for blocks where the root takes them all.
+    #[must_use]
+    pub fn within(&self, slab: Bytes) -> Self {
+        let root = self.root.align_up(self.device().alignment);
+        let budget = slab.saturating_sub(root);
+        Self { instance: Instance { budget, ..self.instance.clone() }, ..self.clone() }
     }
 
     /// An instance alone: no root, no reserve, 20 passes.
@@ -135,58 +197,111 @@ pub fn plan_instance(instance: &Instance, granularity: Granularity) -> Result<Co
 /// Gives every piece its place and every copy its wait. Prediction and bound are left zero.
 pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> ComponentPlan {
     let instance = &input.instance;
-    let alignment = instance.device.alignment;
     let choice = &found.choice;
-    let mut blocks = Vec::with_capacity(instance.uses.len() + 1);
-    // With leaf units the root's are uses like others.
-    let computes = instance.uses.first().filter(|u| u.block == ROOT && u.bytes.is_zero());
-    if computes.is_some() || !input.root.is_zero() {
-        let compute = computes.map_or(Nanos::ZERO, |root| root.compute);
-        let piece = Piece {
-            part: Part::All,
-            bytes: input.root,
-            at: vec![0],
-            residency: Residency::Resident,
-            staged: None,
-        };
-        blocks.push(BlockPlan {
-            block: ROOT.to_owned(),
-            bytes: input.root,
-            compute,
-            pieces: vec![piece],
-        });
-    }
-    let first = usize::from(computes.is_some());
-    let root = input.root.align_up(alignment);
+    let (mut blocks, first) = root_block(input);
+    let root = input.root.align_up(instance.device.alignment);
     let stays: Bytes = (first..instance.uses.len()).map(|n| choice.resident(instance, n)).sum();
     let resident = root.saturating_add(stays);
-    let (mut at, mut placed) = (root, found.places.placed.iter());
+    let (mut at, mut placed) = (root, 0);
     for n in first..instance.uses.len() {
         let used = &instance.uses[n];
         let mut pieces = Vec::new();
         pieces.extend(resident_piece(used, &choice.copies[n], at));
         at = at.saturating_add(choice.resident(instance, n));
-        for (&run, placed) in choice.copies[n].iter().zip(&mut placed) {
-            pieces.push(streamed_piece(instance, used, run, placed, resident));
+        for &run in &choice.copies[n] {
+            let place = found.places.placed(placed);
+            pieces.push(streamed_piece(instance, used, run, &place, resident));
+            placed += 1;
         }
         let block = used.block.clone();
         blocks.push(BlockPlan { block, bytes: used.bytes, compute: used.compute, pieces });
     }
-    let window = Bytes::new(found.places.window);
+    let window = Window { bytes: Bytes::new(found.places.window), slots: slots(instance, found) };
+    let plan = component(input, policy, resident, window);
+    ComponentPlan { prefetch: prefetch(instance, found), blocks, ..plan }
+}
+
+/// Gives every block its places and its loads. Prediction and bound are left zero.
+fn lay_out_rotation(input: &ComponentInput, found: &Rotation) -> ComponentPlan {
+    let instance = &input.instance;
+    let (mut blocks, first) = root_block(input);
+    let root = input.root.align_up(instance.device.alignment);
+    let stays = |n: &usize| found.blocks[*n].is_none();
+    let stays = (first..instance.uses.len()).filter(stays).map(|n| instance.aligned(n));
+    let resident = root.saturating_add(stays.sum());
+    let mut at = root;
+    for (n, used) in instance.uses.iter().enumerate().skip(first) {
+        let (places, residency) = match &found.blocks[n] {
+            None => {
+                let place = at.get();
+                at = at.saturating_add(instance.aligned(n));
+                (vec![place], Residency::Resident)
+            }
+            Some(turning) => turns_of(instance, turning, resident),
+        };
+        let piece = Piece::new(Part::All, used.bytes, places, residency);
+        let (block, pieces) = (used.block.clone(), vec![piece]);
+        blocks.push(BlockPlan { block, bytes: used.bytes, compute: used.compute, pieces });
+    }
+    let window = Window { bytes: found.window, slots: found.slots };
+    let plan = component(input, "rotating", resident, window);
+    ComponentPlan { prefetch: found.prefetch, turns: found.turns, blocks, ..plan }
+}
+
+/// Where a block that takes turns staying lies, and when it is loaded.
+fn turns_of(instance: &Instance, turning: &Turning, window: Bytes) -> (Vec<u64>, Residency) {
+    let mut at: Vec<u64> = turning.at.iter().map(|at| window.get() + at).collect();
+    if at.iter().all(|&place| place == at[0]) {
+        at.truncate(1);
+    }
+    let before = |(&turn, &(user, passes_back)): (&u32, &(usize, u32))| {
+        let block = instance.uses[user].block.clone();
+        (turn, Some(UseRef { block, passes_back }))
+    };
+    let loads = turning.loads.iter().map(before).collect();
+    (at, Residency::Streamed(Stream { loads, ..Stream::default() }))
+}
+
+/// The root as the first of the blocks, and the first use that is not its.
+fn root_block(input: &ComponentInput) -> (Vec<BlockPlan>, usize) {
+    let instance = &input.instance;
+    let mut blocks = Vec::with_capacity(instance.uses.len() + 1);
+    // With leaf units the root's are uses like others.
+    let computes = instance.uses.first().filter(|u| u.block == ROOT && u.bytes.is_zero());
+    if computes.is_some() || !input.root.is_zero() {
+        let compute = computes.map_or(Nanos::ZERO, |root| root.compute);
+        let residency = Residency::Resident;
+        let piece = Piece::new(Part::All, input.root, vec![0], residency);
+        let (block, bytes, pieces) = (ROOT.to_owned(), input.root, vec![piece]);
+        blocks.push(BlockPlan { block, bytes, compute, pieces });
+    }
+    (blocks, usize::from(computes.is_some()))
+}
+
+/// A plan without blocks yet.
+fn component(
+    input: &ComponentInput,
+    policy: &str,
+    resident: Bytes,
+    window: Window,
+) -> ComponentPlan {
+    let bytes = resident.saturating_add(window.bytes);
     ComponentPlan {
         name: input.name.clone(),
         policy: policy.to_owned(),
         unit: input.unit,
         passes: input.passes,
-        prefetch: prefetch(instance, found),
-        slab: Slab { bytes: resident.saturating_add(window), resident, window },
-        window: Window { bytes: window, slots: slots(instance, found) },
+        reserve: None,
+        turns: 1,
+        prefetch: 0,
+        slab: Slab { bytes, resident, window: window.bytes },
+        window,
         prediction: Prediction::default(),
         margins: None,
         host: None,
         bound: Bound::default(),
         host_syncs: Vec::new(),
-        blocks,
+        blocks: Vec::new(),
     }
 }
 
@@ -198,8 +313,7 @@ fn resident_piece(used: &Use, copies: &[Run], at: Bytes) -> Option<Piece> {
         return None;
     }
     let part = if copies.is_empty() { Part::All } else { Part::Rest };
-    let residency = Residency::Resident;
-    Some(Piece { part, bytes, at: vec![at.get()], residency, staged: None })
+    Some(Piece::resident(part, bytes, at.get()))
 }
 
 fn streamed_piece(
@@ -218,13 +332,8 @@ fn streamed_piece(
         passes_back,
     });
     let stream = Stream { issue_after, ..Stream::default() };
-    Piece {
-        part,
-        bytes: run.bytes(),
-        at: placed.at.iter().map(|at| window.get() + at).collect(),
-        residency: Residency::Streamed(stream),
-        staged: None,
-    }
+    let at = placed.at.iter().map(|at| window.get() + at).collect();
+    Piece::new(part, run.bytes(), at, Residency::Streamed(stream))
 }
 
 /// The window in slots, where every streamed piece is a whole block of the same size; else 0.
@@ -250,7 +359,7 @@ fn slots(instance: &Instance, found: &Evaluated) -> u32 {
 fn prefetch(instance: &Instance, found: &Evaluated) -> u32 {
     let uses = instance.uses.len();
     let pieces = found.choice.pieces(instance);
-    let ahead = pieces.iter().zip(&found.places.placed).map(|(piece, placed)| match placed.after {
+    let ahead = pieces.iter().zip(found.places.after()).map(|(piece, after)| match *after {
         Some((user, back)) => (piece.user + uses * back as usize).saturating_sub(user + 1),
         None => uses.saturating_sub(1),
     });

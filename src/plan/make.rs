@@ -1,7 +1,10 @@
 //! Turns a manifest, a workload, a device and a budget into a plan: the entry point of planning.
 
+use std::collections::BTreeMap;
+
 use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
+use super::pipeline::{Hold, Member, Pipeline, Planned};
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
 use super::tiers::{self, HostBudget};
 use super::unit::Unit;
@@ -9,6 +12,7 @@ use crate::device::DeviceSpec;
 use crate::digest::digest;
 use crate::error::{Error, Infeasible, Result};
 use crate::model::{Component, Manifest};
+use crate::shard::{Rank, RankOf};
 use crate::suggest;
 use crate::units::{Bytes, Nanos};
 use crate::workload::{self, ComponentCosts, Passes, Workload};
@@ -32,6 +36,22 @@ pub struct Request {
     pub unit: Unit,
     /// Host memory for the weights of all components; none for as much as they take.
     pub host: Option<HostBudget>,
+    /// How components are to be held, by name; as the planner finds best where nothing is said.
+    pub holds: BTreeMap<String, Hold>,
+    /// How often the components are used in turn.
+    pub generations: u32,
+    /// Which of several ranks the model, workload and device are of, and what each use costs it; none for one device
+    /// by itself.
+    pub rank: Option<RankCosts>,
+}
+
+/// A rank of several, beside its model, workload and device.
+#[derive(Debug, Clone)]
+pub struct RankCosts {
+    /// What a plan says of it.
+    pub of: RankOf,
+    /// By component, in the order of the request.
+    pub costs: Vec<ComponentCosts>,
 }
 
 /// A component ready to be planned, with what was estimated about it.
@@ -46,10 +66,49 @@ pub struct Prepared {
 }
 
 impl Request {
-    /// What is left for weights once the reserve is taken off; the whole shortfall when nothing is left.
-    fn weights(&self) -> std::result::Result<Bytes, Bytes> {
-        let reserve = self.workload.reserve.total();
-        self.vram.checked_sub(reserve).ok_or(reserve.saturating_sub(self.vram))
+    /// The same request for a rank.
+    pub fn of_rank(&self, rank: Rank) -> Self {
+        let Rank { manifest, workload, device, costs, of } = rank;
+        Self {
+            manifest,
+            workload,
+            device,
+            rank: Some(RankCosts { of, costs }),
+            components: self.components.clone(),
+            holds: self.holds.clone(),
+            ..*self
+        }
+    }
+
+    /// Whether components are planned as one, with their own reserves and holds. Under a host budget each is planned by
+    /// itself: the host's tiers are one component's.
+    pub fn is_pipeline(&self) -> bool {
+        let several = self.components.len() > 1 || !self.holds.is_empty() || self.generations > 1;
+        several && self.host.is_none()
+    }
+
+    /// What a host budget cannot be planned beside yet is refused, not left out.
+    fn check_host(&self) -> Result<()> {
+        let beside = match self.host {
+            None => return Ok(()),
+            Some(_) if !self.holds.is_empty() => "held components (NAME=HOLD)",
+            Some(_) if self.generations > 1 => "several generations",
+            Some(_) if self.granularity == Granularity::Rotating => "rotating granularity",
+            Some(_) if self.rank.is_some() => "several ranks, which share the host",
+            Some(_) => return Ok(()),
+        };
+        Err(Error::Usage {
+            message: format!("found a host budget beside {beside}: these are not planned together"),
+            hint: Some("leave out --host and --disk, or what stands beside them".into()),
+        })
+    }
+
+    /// VRAM that is not for weights while a component is in use.
+    fn reserve_of(&self, component: &Component) -> Result<Bytes> {
+        match self.is_pipeline() {
+            true => Ok(self.workload.reserve_of(&self.manifest, component)?.total()),
+            false => Ok(self.workload.reserve.total()),
+        }
     }
 
     fn component(&self, name: &str) -> Result<&Component> {
@@ -71,17 +130,20 @@ impl Request {
     ///
     /// Of several that do not fit, the answer is for the one that needs most.
     pub fn prepare(&self) -> Result<Vec<Prepared>> {
+        self.check_host()?;
         self.check_passes()?;
         let main = self.manifest.main_component().map(|main| main.name.as_str());
-        let (weights, below) = match self.weights() {
-            Ok(weights) => (weights, Bytes::ZERO),
-            Err(below) => (Bytes::ZERO, below),
-        };
         let mut prepared = Vec::with_capacity(self.components.len());
         let mut worst: Option<Infeasible> = None;
-        for name in &self.components {
+        for (n, name) in self.components.iter().enumerate() {
             let component = self.component(name)?;
-            let costs = workload::costs(&self.manifest, component, &self.workload, &self.device)?;
+            let reserve = self.reserve_of(component)?;
+            let weights = self.vram.saturating_sub(reserve);
+            let below = reserve.saturating_sub(self.vram);
+            let costs = match self.rank.as_ref().and_then(|rank| rank.costs.get(n)) {
+                Some(costs) => costs.clone(),
+                None => workload::costs(&self.manifest, component, &self.workload, &self.device)?,
+            };
             let passes = self.workload.passes_of(name, Some(name.as_str()) == main);
             let copies = self.device.h2d.time_for(component.total_bytes(&self.manifest));
             check_magnitude(name, costs.time_per_pass().max(copies), passes)?;
@@ -93,7 +155,7 @@ impl Request {
                 instance,
                 unit: Unit::Block,
                 passes,
-                reserve: self.workload.reserve.total(),
+                reserve,
                 host: self.host,
             };
             // What at least one unit needs beside a root that stays; what leaf units need is not less than the
@@ -102,7 +164,10 @@ impl Request {
             let needed = input.at(self.unit).smallest().max(root);
             if needed > weights || !below.is_zero() {
                 let answer = input.infeasible(needed, weights);
-                if worst.as_ref().is_none_or(|worst| worst.needed < answer.needed) {
+                let shortfall = answer.shortfall.saturating_add(below);
+                let answer = Infeasible { shortfall, ..answer };
+                if worst.as_ref().is_none_or(|worst| worst.smallest_budget < answer.smallest_budget)
+                {
                     worst = Some(answer);
                 }
             }
@@ -111,19 +176,16 @@ impl Request {
         }
         match worst {
             None => Ok(prepared),
-            Some(answer) => {
-                let reserve = self.workload.reserve.total();
-                Err(Error::Infeasible(Infeasible {
-                    shortfall: answer.shortfall.saturating_add(below),
-                    smallest_budget: answer.needed.saturating_add(reserve),
-                    ..answer
-                }))
-            }
+            Some(answer) => Err(Error::Infeasible(answer)),
         }
     }
 
-    /// The plan that the planner finds best for every component.
+    /// The plan that the planner finds best: for a component alone, or for all of them together.
     pub fn plan(&self) -> Result<Plan> {
+        if self.is_pipeline() {
+            let planned = self.pipeline()?.plan_with_margins()?;
+            return self.assemble_pipeline(planned);
+        }
         let prepared = self.prepare()?;
         let inputs: Vec<ComponentInput> =
             prepared.iter().map(|p| p.input.at(self.unit).into_owned()).collect();
@@ -139,6 +201,34 @@ impl Request {
         self.assemble(plans?)
     }
 
+    /// The components as a pipeline.
+    pub fn pipeline(&self) -> Result<Pipeline> {
+        if self.host.is_some() {
+            return Err(Error::usage("components under a host budget are planned apart"));
+        }
+        let known: Vec<&String> = self.components.iter().collect();
+        if let Some(name) = self.holds.keys().find(|name| !known.contains(name)) {
+            return Err(Error::usage(format!("{name:?} is to be held, but not planned")));
+        }
+        let member = |prepared: Prepared| {
+            let hold = self.holds.get(&prepared.input.name).copied().unwrap_or_default();
+            Member { input: prepared.input, hold }
+        };
+        Ok(Pipeline {
+            members: self.prepare()?.into_iter().map(member).collect(),
+            vram: self.vram,
+            generations: self.generations,
+            granularity: self.granularity,
+            unit: self.unit,
+        })
+    }
+
+    /// The plan file of a planned pipeline.
+    pub fn assemble_pipeline(&self, planned: Planned) -> Result<Plan> {
+        let plan = self.assemble(planned.components)?;
+        Ok(Plan { generations: self.generations, pipeline: Some(planned.together), ..plan })
+    }
+
     /// Puts components' plans together, with the digests of what they were made from.
     pub fn assemble(&self, components: Vec<ComponentPlan>) -> Result<Plan> {
         let reserve = self.workload.reserve.total();
@@ -151,6 +241,9 @@ impl Request {
                 workload: digest(&self.workload.to_yaml()?),
             },
             granularity: self.granularity,
+            rank: self.rank.as_ref().map(|rank| rank.of.clone()),
+            generations: 1,
+            pipeline: None,
             budget: Budget {
                 vram: self.vram,
                 reserve,

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layout::ComponentInput;
-use super::schedule::{Op, Schedule, When};
+use super::op::Op;
+use super::schedule::Schedule;
 use super::spec::{ComponentPlan, Granularity, Piece, Residency};
 use crate::device::DeviceSpec;
 use crate::error::Result;
@@ -67,17 +68,19 @@ const STEP: u64 = 64 << 20;
 /// What sets a pass that takes so long.
 pub(super) fn binding(schedule: &Schedule, device: &DeviceSpec, pass: Nanos) -> Binding {
     let busy = |lane: Lane| -> Nanos {
-        let steady = schedule.ops.iter().filter(|op| op.lane == lane && op.when != When::First);
-        steady.map(|op| op.duration).sum()
+        let own = |op: &Op| if op.lane == lane { op.duration.get() } else { 0 };
+        Nanos::new(schedule.mean_per_pass(own))
     };
     if reaches(pass, busy(Lane::Compute)) {
         return Binding::Compute;
     }
     let copies = busy(Lane::H2d);
     if reaches(pass, copies) {
-        let copy = |op: &&Op| op.kind == OpKind::Copy && op.when != When::First;
-        let moving = schedule.ops.iter().filter(copy);
-        let moving: Nanos = moving.map(|op| device.h2d.rate.time_for(op.bytes)).sum();
+        let moving = |op: &Op| match op.kind {
+            OpKind::Copy => device.h2d.rate.time_for(op.bytes).get(),
+            _ => 0,
+        };
+        let moving = Nanos::new(schedule.mean_per_pass(moving));
         let waiting = copies.saturating_sub(moving);
         return if waiting > moving { Binding::Latency } else { Binding::Copy };
     }

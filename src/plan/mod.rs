@@ -58,12 +58,16 @@ mod layout;
 mod make;
 mod margins;
 mod matching;
+mod op;
+pub mod pipeline;
 pub mod placement;
 pub mod planner;
 mod policy;
+mod refs;
 mod schedule;
 mod slice;
 mod spec;
+mod stage;
 mod tiers;
 pub mod timing;
 mod unit;
@@ -72,14 +76,17 @@ mod validate;
 pub use choice::{Choice, Evaluated};
 pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance};
-pub use make::{Prepared, Request};
+pub use make::{Prepared, RankCosts, Request};
 pub use margins::{Binding, Margins};
+pub use op::{Op, Wait, When};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};
-pub use schedule::{Op, Schedule, Wait, When};
+pub use refs::{Entry, UseRef};
+pub use schedule::Schedule;
 pub use slice::Slice;
 pub use spec::{
-    BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync,
-    PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, UseRef, Window,
+    BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync, Loads,
+    PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, Window,
 };
+pub use stage::{Enter, Stage, stages};
 pub use tiers::{Allocator, CopyRef, HostBudget, HostNeed, HostUse, Staging, plan_on_host};
 pub use unit::{OWN, Unit};

@@ -17,72 +17,12 @@ mod reads;
 
 use std::collections::BTreeMap;
 
+use super::op::{Op, Wait, When};
 use super::spec::{ComponentPlan, Evict, HostMemory, HostSync, Piece, Residency, Stream};
 use crate::device::{DeviceSpec, Link};
 use crate::error::{Error, Problem, Result};
 use crate::lane::{Lane, OpKind};
 use crate::units::{Bytes, Nanos};
-
-/// The passes of which an operation is part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// Every pass.
-    Every,
-    /// The first pass only: loads of what stays, and the cold start of what is fetched a pass ahead.
-    First,
-    /// Every pass but the last: fetches for the pass that follows.
-    ExceptLast,
-}
-
-impl When {
-    /// Whether the operation is part of pass `pass` of `passes`.
-    pub fn includes(self, pass: u32, passes: u32) -> bool {
-        match self {
-            Self::Every => true,
-            Self::First => pass == 0,
-            Self::ExceptLast => pass + 1 < passes,
-        }
-    }
-}
-
-/// A dependency: operation `op` of this pass, or of `passes_back` passes before.
-///
-/// It counts only where that operation exists: waits into passes before the first, or for an operation that is
-/// not part of the pass it names, are void.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait {
-    /// Index into [`Schedule::ops`].
-    pub op: usize,
-    /// 0 for the same pass.
-    pub passes_back: u32,
-}
-
-/// One operation of a pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Op {
-    /// What it does.
-    pub kind: OpKind,
-    /// Where it runs.
-    pub lane: Lane,
-    /// The use it belongs to: index into the component's blocks.
-    pub block: usize,
-    /// The piece it moves: index into the block's pieces.
-    pub piece: Option<usize>,
-    /// Bytes moved.
-    pub bytes: Bytes,
-    /// How long it takes undisturbed.
-    pub duration: Nanos,
-    /// In which passes.
-    pub when: When,
-    /// 1 when it is issued in the pass before the one it serves, else 0.
-    pub ahead: u32,
-    /// What it waits for besides the operation before it on its lane.
-    pub waits: Vec<Wait>,
-    /// Slab bytes that are in use from its start on.
-    pub acquires: Bytes,
-    /// Slab bytes that are free from its end on.
-    pub releases: Bytes,
-}
 
 /// The operations of one pass, in order of issue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +35,17 @@ impl Schedule {
     /// Builds the schedule of a component. Fails on references that name no use, on waits that could never end,
     /// and on copies from memory that the device spec has no rate for.
     pub fn of(component: &ComponentPlan, device: &DeviceSpec) -> Result<Self> {
+        Self::of_generation(component, device, 0)
+    }
+
+    /// The same for a component that has been used so often before: what was kept is there already.
+    pub fn of_generation(
+        component: &ComponentPlan,
+        device: &DeviceSpec,
+        generation: u32,
+    ) -> Result<Self> {
         let mut builder = Builder::new(component, device);
+        builder.has_kept = generation > 0;
         builder.plan_slots();
         builder.plan_releases();
         builder.plan_syncs();
@@ -108,19 +58,36 @@ impl Schedule {
         Err(Error::Input { file, problems: builder.problems })
     }
 
-    /// Bytes that one steady pass copies from the host to the device.
+    /// Bytes that one steady pass copies from the host to the device: where blocks take turns staying, the mean of
+    /// their passes, rounded up.
     pub fn bytes_per_pass(&self) -> Bytes {
-        self.steady(OpKind::Copy)
+        let copied = |op: &Op| if op.kind == OpKind::Copy { op.bytes.get() } else { 0 };
+        Bytes::new(self.mean_per_pass(copied))
     }
 
-    /// Bytes that one steady pass reads from disk.
+    /// The same of what is read from disk.
     pub fn read_per_pass(&self) -> Bytes {
-        self.steady(OpKind::Read)
+        let read = |op: &Op| if op.kind == OpKind::Read { op.bytes.get() } else { 0 };
+        Bytes::new(self.mean_per_pass(read))
     }
 
-    fn steady(&self, kind: OpKind) -> Bytes {
-        let steady = |op: &&Op| op.kind == kind && op.when != When::First;
-        self.ops.iter().filter(steady).map(|op| op.bytes).sum()
+    /// Passes after which the steady schedule repeats.
+    pub fn turns(&self) -> u32 {
+        let turns =
+            self.ops.iter().map(|op| if let When::Turn { of, .. } = op.when { of } else { 1 });
+        turns.max().unwrap_or(1).max(1)
+    }
+
+    /// What the operations of a steady pass amount to together: the mean of all turns, rounded up.
+    pub fn mean_per_pass(&self, amount: impl Fn(&Op) -> u64) -> u64 {
+        let turns = u128::from(self.turns());
+        let in_turns = |op: &Op| match op.when {
+            When::First => 0,
+            When::Every | When::ExceptLast => turns,
+            When::Turn { .. } => 1,
+        };
+        let all: u128 = self.ops.iter().map(|op| u128::from(amount(op)) * in_turns(op)).sum();
+        u64::try_from(all.div_ceil(turns)).unwrap_or(u64::MAX)
     }
 }
 
@@ -136,6 +103,8 @@ struct Fetch {
 struct Builder<'a> {
     component: &'a ComponentPlan,
     device: &'a DeviceSpec,
+    /// Whether pieces that are kept are there already.
+    has_kept: bool,
     index: BTreeMap<&'a str, usize>,
     /// Fetches issued directly before each use, in the order of their issue.
     fetches: Vec<Vec<Fetch>>,
@@ -177,6 +146,7 @@ impl<'a> Builder<'a> {
         Self {
             component,
             device,
+            has_kept: false,
             index,
             fetches: vec![Vec::new(); count],
             cold: Vec::new(),
@@ -209,14 +179,23 @@ impl<'a> Builder<'a> {
     fn plan_slots(&mut self) {
         for (block, piece, what) in self.pieces() {
             let Residency::Streamed(stream) = &what.residency else {
-                let fetch = Fetch { block, piece, when: When::First, ahead: 0 };
-                let fetches = match what.staged {
-                    Some(_) => &mut self.cold,
-                    None => &mut self.fetches[block],
-                };
-                fetches.push(fetch);
+                if !(what.kept && self.has_kept) {
+                    let fetches = match what.staged {
+                        Some(_) => &mut self.cold,
+                        None => &mut self.fetches[block],
+                    };
+                    fetches.push(Fetch { block, piece, when: When::First, ahead: 0 });
+                }
                 continue;
             };
+            if !stream.loads.is_empty() {
+                let of = self.component.turns.max(1);
+                let turns = stream.loads.keys().map(|&turn| When::Turn { turn, of });
+                let cold = (!stream.loads.contains_key(&0)).then_some(When::First);
+                let fetch = |when| Fetch { block, piece, when, ahead: 0 };
+                self.fetches[block].extend(cold.into_iter().chain(turns).map(fetch));
+                continue;
+            }
             let (at, back) = match &stream.issue_before {
                 None => (block, 0),
                 Some(target) => match self.index.get(target.block.as_str()) {
@@ -289,7 +268,7 @@ impl<'a> Builder<'a> {
             self.release_of[block] = self.ops.len();
             self.ops.push(Op {
                 duration: self.component.blocks[block].compute,
-                ..operation(OpKind::Compute, Lane::Compute, block)
+                ..Op::idle(OpKind::Compute, Lane::Compute, block)
             });
             self.place_releases(block);
             self.place_syncs(block, Place::After);
@@ -305,6 +284,17 @@ impl<'a> Builder<'a> {
             for &(_, piece) in blocks {
                 let what = &self.component.blocks[block].pieces[piece];
                 let Residency::Streamed(stream) = &what.residency else { continue };
+                if !stream.loads.is_empty() {
+                    // Its last use before a load is the one in the turn before.
+                    let turns = self.component.turns.max(1);
+                    let freed = &mut self.ops[self.compute_of[use_of]].releases_in;
+                    freed.resize(turns as usize, Bytes::ZERO);
+                    for &load in stream.loads.keys() {
+                        let last = &mut freed[((load % turns + turns - 1) % turns) as usize];
+                        *last = last.saturating_add(what.bytes);
+                    }
+                    continue;
+                }
                 if stream.evict_after == Evict::Use || what.bytes.is_zero() {
                     let freed = &mut self.ops[self.compute_of[use_of]].releases;
                     *freed = freed.saturating_add(what.bytes);
@@ -330,7 +320,7 @@ impl<'a> Builder<'a> {
                 None => {}
             }
             self.release_of[use_of] = self.ops.len();
-            let write_back = operation(OpKind::WriteBack, Lane::D2h, block);
+            let write_back = Op::idle(OpKind::WriteBack, Lane::D2h, block);
             self.ops.push(Op { bytes: back, duration, waits, releases: back, ..write_back });
         }
     }
@@ -351,7 +341,7 @@ impl<'a> Builder<'a> {
             waits.push(Wait { op: self.ops.len(), passes_back: 0 });
             self.reads.push(self.ops.len());
             let duration = self.link(block, "disk", self.device.disk.as_ref(), what.bytes, copies);
-            let read = operation(OpKind::Read, Lane::Disk, block);
+            let read = Op::idle(OpKind::Read, Lane::Disk, block);
             let piece = Some(piece);
             self.ops.push(Op { piece, bytes: what.bytes, duration, when, ahead, ..read });
         }
@@ -369,7 +359,7 @@ impl<'a> Builder<'a> {
             ahead,
             waits,
             acquires: what.bytes,
-            ..operation(OpKind::Copy, Lane::H2d, block)
+            ..Op::idle(OpKind::Copy, Lane::H2d, block)
         });
     }
 
@@ -397,7 +387,7 @@ impl<'a> Builder<'a> {
         let here = self.syncs[block].iter().filter(|(at, _)| *at == place);
         for sync in here.map(|&(_, sync)| sync).collect::<Vec<_>>() {
             let waits = sync.waits.iter().filter_map(|&lane| self.last_on(lane)).collect();
-            let op = operation(OpKind::HostSync, Lane::Host, block);
+            let op = Op::idle(OpKind::HostSync, Lane::Host, block);
             self.ops.push(Op { duration: sync.cost, waits, ..op });
         }
     }
@@ -443,13 +433,19 @@ impl<'a> Builder<'a> {
 
     /// A copy of a streamed piece waits for the use that frees its bytes.
     fn add_issue_wait(&mut self, op: usize) {
-        let Op { kind: OpKind::Copy, block, piece: Some(piece), ahead, .. } = self.ops[op] else {
+        let Op { kind: OpKind::Copy, block, piece: Some(piece), ahead, when, .. } = self.ops[op]
+        else {
             return;
         };
         let what = &self.component.blocks[block].pieces[piece];
-        let Residency::Streamed(Stream { issue_after: Some(after), .. }) = &what.residency else {
+        let Residency::Streamed(Stream { issue_after, loads, .. }) = &what.residency else {
             return;
         };
+        let after = match when {
+            When::Turn { turn, .. } => loads.get(&turn).and_then(Option::as_ref),
+            _ => issue_after.as_ref(),
+        };
+        let Some(after) = after else { return };
         let Some(&target) = self.index.get(after.block.as_str()) else { return };
         // Issued a pass ahead, "the previous pass" of the use is this one.
         let Some(passes_back) = after.passes_back.checked_sub(ahead) else {
@@ -472,21 +468,5 @@ impl<'a> Builder<'a> {
                 self.ops[n].waits.push(current);
             }
         }
-    }
-}
-
-fn operation(kind: OpKind, lane: Lane, block: usize) -> Op {
-    Op {
-        kind,
-        lane,
-        block,
-        piece: None,
-        bytes: Bytes::ZERO,
-        duration: Nanos::ZERO,
-        when: When::Every,
-        ahead: 0,
-        waits: Vec::new(),
-        acquires: Bytes::ZERO,
-        releases: Bytes::ZERO,
     }
 }

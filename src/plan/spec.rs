@@ -14,22 +14,32 @@
 //!
 //! Offsets count from the start of the slab. `at` with several offsets gives one per pass, used in turn: with
 //! two slots and an odd number of streamed blocks a block alternates between the slots.
+//!
+//! Where blocks take turns staying, the plan repeats after `turns` passes, and `loads` says in which of them a piece
+//! is copied, each with the use that frees its place. In the others its bytes are those of the pass before, where
+//! they were:
+//!
+//! ```yaml
+//! - {block: blocks.3, bytes: 436224000, compute: 1ms, streamed: all, at: [0, 0, 436224000],
+//!    evict_after: use, loads: {0: blocks.1, 2: blocks.2}}
+//! ```
 
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::device::DeviceSpec;
 use crate::error::Result;
-use crate::figures::{Bound, Prediction};
+use crate::figures::{Bound, Prediction, Together};
 use crate::lane::Lane;
-use crate::units::{Bytes, Nanos};
+use crate::shard::RankOf;
+use crate::units::{Bytes, Fraction, Nanos};
 use crate::yaml;
 
 use super::fields::{BlockFields, OneOrMany};
 use super::margins::Margins;
+use super::refs::{Entry, UseRef};
 use super::slice::Slice;
 use super::tiers::{HostUse, Staging};
 use super::unit::Unit;
@@ -53,16 +63,33 @@ pub struct Plan {
     pub digests: Digests,
     /// The finest unit the planner was allowed to split.
     pub granularity: Granularity,
+    /// Of several ranks, those that the plan is for: it then speaks of what one of them holds and copies.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "flow_rank")]
+    pub rank: Option<RankOf>,
     /// VRAM given, and how it is divided.
     #[serde(serialize_with = "yaml::flow_map")]
     pub budget: Budget,
-    /// Components in order of use; each is a phase that begins when the one before has ended.
+    /// How often the components are used in turn; planned for, and run.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub generations: u32,
+    /// Components in order of use; each is a phase. Its pieces say what their first copies wait for; where they say
+    /// nothing, the phase begins when the one before has ended.
     pub components: Vec<ComponentPlan>,
+    /// What the components take together, and what passing from one to the next costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Together>,
     /// The device that the predicted times are for, as planned with.
     pub device: DeviceSpec,
 }
 
-/// Digests of the inputs, so that a changed manifest or device is noticed.
+fn flow_rank<S: Serializer>(
+    rank: &Option<RankOf>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    yaml::flow_map(rank, serializer)
+}
+
+/// Digests of the inputs, so that a changed manifest or device is noticed; of a rank's own, where it is one of several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Digests {
@@ -78,8 +105,10 @@ pub struct Digests {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Granularity {
-    /// Blocks stay or stream whole.
+    /// Blocks stay or stream whole; which do is the same in every pass.
     Block,
+    /// Blocks stay or stream whole, and may take turns staying.
+    Rotating,
     /// A part of a block may stay while the rest streams: some tensors, and of one tensor some rows.
     Tensor,
 }
@@ -112,6 +141,12 @@ pub struct ComponentPlan {
     pub unit: Unit,
     /// Passes that the makespan is for.
     pub passes: u32,
+    /// VRAM kept for what is not weights while it is in use, where that is not the budget's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<Bytes>,
+    /// Passes after which the plan repeats: more than 1 where blocks take turns staying.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub turns: u32,
     /// VRAM reserved for streamed bytes.
     #[serde(serialize_with = "yaml::flow_map")]
     pub window: Window,
@@ -143,6 +178,15 @@ fn flow_host<S: Serializer>(
     serializer: S,
 ) -> std::result::Result<S::Ok, S::Error> {
     yaml::flow_map(host, serializer)
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one(turns: &u32) -> bool {
+    *turns == 1
 }
 
 /// VRAM reserved for streamed bytes: in slots when they are equal, in bytes always.
@@ -211,6 +255,10 @@ pub struct Piece {
     pub bytes: Bytes,
     /// Its offsets in the slab, one per pass, used in turn; a resident piece has one.
     pub at: Vec<u64>,
+    /// What must have ended before its first copy; none for everything of the components before.
+    pub enters_after: Option<Entry>,
+    /// Resident, and no other component ever takes its bytes: copied in the first generation only.
+    pub kept: bool,
     /// Whether it stays.
     pub residency: Residency,
     /// Its place in the ring of pinned host memory, where it comes from disk.
@@ -218,6 +266,16 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// A piece whose first copy waits for everything of the components before; not in the ring.
+    pub fn new(part: Part, bytes: Bytes, at: Vec<u64>, residency: Residency) -> Self {
+        Self { part, bytes, at, enters_after: None, kept: false, residency, staged: None }
+    }
+
+    /// One that stays.
+    pub fn resident(part: Part, bytes: Bytes, at: u64) -> Self {
+        Self::new(part, bytes, vec![at], Residency::Resident)
+    }
+
     /// The host memory that it comes from. What stays comes from disk where it has a place in the ring, else from
     /// pinned memory.
     pub fn home(&self) -> HostMemory {
@@ -255,7 +313,14 @@ pub struct Stream {
     pub from: HostMemory,
     /// Predicted: the least time from its arrival to its use, over all passes but the first.
     pub slack: Option<Nanos>,
+    /// The turns in which it is copied, each with the use that must have ended before; empty where it is copied in
+    /// every pass. Where it is not copied in the first pass of all, it comes with the residents.
+    pub loads: Loads,
 }
+
+/// By turn (pass modulo [`ComponentPlan::turns`]): the use that must have ended before the copy may start; none when
+/// its place is free anyway.
+pub type Loads = BTreeMap<u32, Option<UseRef>>;
 
 /// When a streamed piece's bytes are released.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -292,65 +357,6 @@ pub enum Part {
     Rest,
     /// These, whole or some of their rows, by their names inside the block.
     Tensors(Vec<Slice>),
-}
-
-/// A use of a block in the same pass, or so many passes back: `blocks.3`, `blocks.3@-1`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UseRef {
-    /// The block's id without its component, or `root`.
-    pub block: String,
-    /// 0 for the same pass, 1 for the previous one.
-    pub passes_back: u32,
-}
-
-impl fmt::Display for UseRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.passes_back {
-            0 => f.write_str(&self.block),
-            back => write!(f, "{}@-{back}", self.block),
-        }
-    }
-}
-
-impl FromStr for UseRef {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let Some((block, back)) = text.rsplit_once("@-") else {
-            return Ok(Self { block: text.to_owned(), passes_back: 0 });
-        };
-        match back.parse() {
-            Ok(passes_back @ 1..=16) => Ok(Self { block: block.to_owned(), passes_back }),
-            _ => Err(format!(
-                "found {text:?}, expected a use such as blocks.3 or blocks.3@-1 (to @-16)"
-            )),
-        }
-    }
-}
-
-impl Serialize for UseRef {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for UseRef {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for UseRef {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "UseRef".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "description": "a use in the same pass (blocks.3) or in an earlier one (blocks.3@-1)",
-            "type": "string",
-        })
-    }
 }
 
 impl JsonSchema for Part {
@@ -396,13 +402,29 @@ impl<'de> Deserialize<'de> for Part {
     }
 }
 
+impl ComponentPlan {
+    /// VRAM kept for what is not weights while it is in use.
+    pub fn reserve_of(&self, budget: &Budget) -> Bytes {
+        self.reserve.unwrap_or(budget.reserve)
+    }
+}
+
 impl BlockPlan {
     /// Whether every byte of it stays.
     pub fn is_resident(&self) -> bool {
         self.pieces.iter().all(|piece| piece.residency == Residency::Resident)
     }
 
-    /// The bytes that are brought in for each use.
+    /// Whether it takes turns staying.
+    pub fn takes_turns(&self) -> bool {
+        let turns = |piece: &Piece| match &piece.residency {
+            Residency::Streamed(stream) => !stream.loads.is_empty(),
+            Residency::Resident => false,
+        };
+        self.pieces.iter().any(turns)
+    }
+
+    /// The bytes that are brought in for each use, or for some of them.
     pub fn streamed_bytes(&self) -> Bytes {
         let streamed = |piece: &&Piece| piece.residency != Residency::Resident;
         self.pieces.iter().filter(streamed).map(|piece| piece.bytes).sum()
@@ -410,6 +432,41 @@ impl BlockPlan {
 }
 
 impl Plan {
+    /// The one allocation: as large as its largest component needs it.
+    pub fn slab(&self) -> Bytes {
+        self.components.iter().map(|component| component.slab.bytes).max().unwrap_or_default()
+    }
+
+    /// What is predicted of every stage: of each component, in each generation.
+    pub fn predictions(&self) -> Result<Vec<Prediction>> {
+        let alone = self.components.iter().map(|component| component.prediction);
+        if self.pipeline.is_none() && self.generations == 1 {
+            return Ok(alone.collect());
+        }
+        let stages = super::stage::stages(&self.components, self.generations, &self.device)?;
+        let times = super::timing::unroll_stages(&stages);
+        let own = |(stage, times): (&super::stage::Stage, &super::timing::Unrolled)| Prediction {
+            first_pass: times.first_pass,
+            makespan: times.makespan,
+            stall: times.stall,
+            overlap: Fraction::of(times.overlap.get(), times.copy_busy.get()),
+            ..self.components[stage.component].prediction
+        };
+        Ok(stages.iter().zip(&times).map(own).collect())
+    }
+
+    /// The highest use of VRAM over all components: the slab, and what the component in use keeps for itself beyond
+    /// what it takes of the slab's end.
+    pub fn peak(&self) -> Bytes {
+        let slab = self.slab();
+        let vram = self.budget.vram;
+        let of = |component: &ComponentPlan| {
+            let whole = slab.saturating_add(component.reserve_of(&self.budget));
+            if component.reserve.is_some() { whole.min(vram) } else { whole }
+        };
+        self.components.iter().map(of).max().unwrap_or(slab)
+    }
+
     /// Reads a plan and checks that it says something: ids, sums, offsets. Whether it is *safe* is for the
     /// program's checker. `file` is only for messages.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self> {
@@ -423,6 +480,13 @@ impl Plan {
             "for the device below. streamed: copied for every use, once issue_after has ended",
             "(@-1: in the previous pass); several offsets in `at` are used in turn, one per pass.",
         ];
-        yaml::to_string(&comments.map(str::to_owned), self)
+        let rotating = [
+            "loads: copied only in these passes of every `turns`, once the use named has ended; in the",
+            "others the bytes of the pass before are used again, where they are.",
+        ];
+        let turns = self.components.iter().any(|component| component.turns > 1);
+        let comments = comments.into_iter().chain(rotating.into_iter().filter(|_| turns));
+        let comments: Vec<String> = comments.map(str::to_owned).collect();
+        yaml::to_string(&comments, self)
     }
 }

@@ -14,40 +14,52 @@
 //!   copy 2 ─▶ compute 2 ─▶ copy 0 of the next pass ─▶ … ─▶ copy 2    slot reuse
 //! ```
 //!
+//! Where blocks take turns staying, the graph has the operations of all turns, and a pass is its share of them.
+//!
 //! [`super::cycle`] finds it, starting from the busiest lane. All integers.
 
 use super::cycle::{Graph, Ratio};
-use super::schedule::{Schedule, When};
+use super::schedule::Schedule;
+use super::stage::{Enter, Stage};
 use crate::lane::{Lane, OpKind};
 use crate::units::Nanos;
 
-/// The event graph of one steady pass, and how long its busiest lane is busy.
+/// The event graph of the steady passes of all turns, one after the other, and how long its busiest lane is busy in
+/// them. What follows is the first turn again.
 fn event_graph(schedule: &Schedule) -> (Graph, u128) {
     let ops = &schedule.ops;
-    let mut graph = Graph::with_capacity(ops.len(), 3 * ops.len());
+    let turns = schedule.turns();
+    let count = ops.len() * turns as usize;
+    let mut graph = Graph::with_capacity(count, 3 * count);
     // What happens only in the first pass has no part in the steady state.
-    let mut node = vec![None; ops.len()];
-    for (n, op) in ops.iter().enumerate().filter(|(_, op)| op.when != When::First) {
-        node[n] = Some(graph.node(op.duration.get()));
+    let mut node = Vec::with_capacity(count);
+    for turn in 0..turns {
+        node.extend(
+            ops.iter().map(|op| op.when.in_turn(turn).then(|| graph.node(op.duration.get()))),
+        );
     }
     let mut busiest = 0;
     for lane in Lane::ALL {
-        let on_lane = (0..ops.len()).filter(|&n| ops[n].lane == lane);
-        let on_lane: Vec<usize> = on_lane.filter_map(|n| node[n]).collect();
-        for pair in on_lane.windows(2) {
+        let on_lane = || (0..count).filter(|&n| ops[n % ops.len()].lane == lane);
+        let nodes: Vec<usize> = on_lane().filter_map(|n| node[n]).collect();
+        for pair in nodes.windows(2) {
             graph.arc(pair[0], pair[1], 0);
         }
-        if let (Some(&first), Some(&last)) = (on_lane.first(), on_lane.last()) {
+        if let (Some(&first), Some(&last)) = (nodes.first(), nodes.last()) {
             graph.arc(last, first, 1);
         }
-        let steady = ops.iter().filter(|op| op.lane == lane && op.when != When::First);
-        busiest = busiest.max(steady.map(|op| u128::from(op.duration.get())).sum());
+        let steady = on_lane().filter(|&n| node[n].is_some());
+        busiest = busiest.max(steady.map(|n| u128::from(ops[n % ops.len()].duration.get())).sum());
     }
-    for (n, op) in ops.iter().enumerate() {
-        let Some(to) = node[n] else { continue };
-        for wait in &op.waits {
-            if let Some(from) = node[wait.op] {
-                graph.arc(from, to, wait.passes_back);
+    for (n, to) in node.iter().enumerate() {
+        let Some(to) = *to else { continue };
+        let turn = u32::try_from(n / ops.len()).unwrap_or(0);
+        for wait in &ops[n % ops.len()].waits {
+            // Rounds of all turns back, and the turn of that round.
+            let rounds = wait.passes_back.saturating_sub(turn).div_ceil(turns);
+            let target = (turn + rounds * turns - wait.passes_back) as usize;
+            if let Some(from) = node[target * ops.len() + wait.op] {
+                graph.arc(from, to, rounds);
             }
         }
     }
@@ -57,11 +69,11 @@ fn event_graph(schedule: &Schedule) -> (Graph, u128) {
 /// The least time per pass with which the schedule can be repeated: the long-run mean of its execution.
 pub fn steady_pass(schedule: &Schedule) -> Ratio {
     let (graph, busiest) = event_graph(schedule);
-    graph.steady_from(Ratio::per_pass(busiest)).0
+    graph.steady_from(Ratio::per_pass(busiest)).over(u128::from(schedule.turns()))
 }
 
 /// Times of a run of some passes from a cold start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unrolled {
     /// End of the first pass' last compute.
     pub first_pass: Nanos,
@@ -80,24 +92,110 @@ pub struct Unrolled {
 
 /// Runs the recurrence `start = max(end before on the lane, ends waited for)` over all passes: O(operations).
 pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
-    let ops = &schedule.ops;
-    let back = ops.iter().flat_map(|op| &op.waits).map(|wait| wait.passes_back).max().unwrap_or(0);
-    let depth = back as usize + 1;
-    let mut ends: Vec<Vec<Option<u64>>> = vec![vec![None; ops.len()]; depth];
-    let mut lane_end = [0u64; Lane::ALL.len()];
-    let mut totals = Totals::default();
-    let mut slack: Vec<Option<Nanos>> = vec![None; ops.len()];
-    // Where no pass but the first copies anything, nothing later overlaps what has computed.
-    let copies_go_on = ops.iter().any(|op| op.lane == Lane::H2d && op.when != When::First);
-    for pass in 0..passes {
+    let mut run = Run::default();
+    run.stage(schedule, passes, &[]);
+    run.finish().pop().unwrap_or_default()
+}
+
+/// The same over stages that follow one another. Each begins at the end of the last use before it; the makespan of the
+/// last includes what ends after its last use.
+pub fn unroll_stages(stages: &[Stage]) -> Vec<Unrolled> {
+    let mut run = Run::default();
+    for stage in stages {
+        run.stage(&stage.schedule, stage.passes, &stage.enters);
+    }
+    run.finish()
+}
+
+/// Ends of the operations of a stage's last passes.
+struct Ends {
+    passes: u32,
+    /// By row of passes and operation.
+    rows: Vec<Vec<Option<u64>>>,
+}
+
+impl Ends {
+    /// Rows for what waits reach back to, inside the stage and from the stages after it.
+    fn new(schedule: &Schedule, passes: u32) -> Self {
+        let waits = schedule.ops.iter().flat_map(|op| &op.waits);
+        let back = waits.map(|wait| wait.passes_back).max().unwrap_or(0).max(1);
+        Self { passes, rows: vec![vec![None; schedule.ops.len()]; back as usize + 1] }
+    }
+
+    fn row(&self, pass: u32) -> usize {
+        pass as usize % self.rows.len()
+    }
+
+    /// The end of an operation so many passes before the last; none where it was not part of that pass, or where
+    /// that is further back than anything is kept (it ended before what is kept began).
+    fn before_last(&self, op: usize, passes_back: u32) -> Option<u64> {
+        let pass = (self.passes - 1).checked_sub(passes_back)?;
+        self.rows[self.row(pass)][op].filter(|_| (passes_back as usize) < self.rows.len())
+    }
+}
+
+/// A run so far.
+#[derive(Default)]
+struct Run {
+    ends: Vec<Ends>,
+    lane_end: [u64; Lane::ALL.len()],
+    totals: Totals,
+    done: Vec<Unrolled>,
+}
+
+impl Run {
+    fn stage(&mut self, schedule: &Schedule, passes: u32, enters: &[Enter]) {
+        let before = self.lane_end.into_iter().max().unwrap_or(0);
+        if enters.iter().all(|enter| *enter == Enter::Everything) {
+            self.lane_end.fill(before);
+        }
+        let start = self.lane_end[Lane::Compute.index()];
+        self.totals.next_stage();
+        self.ends.push(Ends::new(schedule, passes));
+        let mut slack = vec![None; schedule.ops.len()];
+        let mut first_pass = 0;
+        for pass in 0..passes {
+            self.pass(schedule, pass, (enters, before), &mut slack);
+            if pass == 0 {
+                first_pass = self.lane_end[Lane::Compute.index()] - start;
+            }
+        }
+        self.done.push(Unrolled {
+            first_pass: Nanos::new(first_pass),
+            makespan: Nanos::new(self.lane_end[Lane::Compute.index()] - start),
+            slack,
+            ..Unrolled::default()
+        });
+    }
+
+    fn pass(
+        &mut self,
+        schedule: &Schedule,
+        pass: u32,
+        (enters, before): (&[Enter], u64),
+        slack: &mut [Option<Nanos>],
+    ) {
+        let ops = &schedule.ops;
+        let (earlier, own) = self.ends.split_at_mut(self.done.len());
+        let own = &mut own[0];
+        let passes = own.passes;
+        let depth = own.rows.len();
+        let ends = &mut own.rows;
         let row = pass as usize % depth;
         ends[row].fill(None);
         for (n, op) in ops.iter().enumerate() {
             if !op.when.includes(pass, passes) {
                 continue;
             }
-            let free = lane_end[op.lane.index()];
+            let free = self.lane_end[op.lane.index()];
             let (mut start, mut by_copy) = (free, false);
+            match enters.get(n).filter(|_| pass == 0) {
+                Some(Enter::Everything) => start = start.max(before),
+                Some(&Enter::Op { stage, op, passes_back }) => {
+                    start = start.max(earlier[stage].before_last(op, passes_back).unwrap_or(0));
+                }
+                Some(Enter::Nothing) | None => {}
+            }
             for wait in op.waits.iter().filter(|wait| wait.passes_back <= pass) {
                 let row = (pass - wait.passes_back) as usize % depth;
                 let end = ends[row][wait.op].unwrap_or(0);
@@ -116,69 +214,81 @@ pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
                 }
             }
             let end = start.saturating_add(op.duration.get());
-            totals.add(op.lane, start, end, if by_copy { start - free } else { 0 });
+            self.totals.add(op.lane, start, end, if by_copy { start - free } else { 0 });
             ends[row][n] = Some(end);
-            lane_end[op.lane.index()] = end;
-        }
-        if pass == 0 {
-            totals.first_pass = lane_end[Lane::Compute.index()];
-        }
-        if !copies_go_on {
-            totals.computes.clear();
+            self.lane_end[op.lane.index()] = end;
         }
     }
-    totals.finish(lane_end.into_iter().max().unwrap_or(0), slack)
+
+    fn finish(mut self) -> Vec<Unrolled> {
+        let end = self.lane_end.into_iter().max().unwrap_or(0);
+        let left = end - self.lane_end[Lane::Compute.index()];
+        if let Some(last) = self.done.last_mut() {
+            last.makespan = last.makespan.saturating_add(Nanos::new(left));
+        }
+        for (done, sums) in self.done.iter_mut().zip(&self.totals.stages) {
+            done.copy_busy = Nanos::new(sums.copy_busy);
+            done.overlap = Nanos::new(sums.overlap);
+            done.stall = Nanos::new(sums.stall);
+        }
+        self.done
+    }
+}
+
+/// Sums over a stage, by whose copies and computes they are.
+#[derive(Default)]
+struct Sums {
+    copy_busy: u64,
+    overlap: u64,
+    stall: u64,
 }
 
 /// Sums over a run. Operations arrive lane by lane in order of start, though not in order between lanes.
 #[derive(Default)]
 struct Totals {
-    first_pass: u64,
-    copy_busy: u64,
-    overlap: u64,
-    stall: u64,
-    /// Compute and copy intervals that later ones may still overlap.
+    stages: Vec<Sums>,
+    /// Compute and copy intervals that later ones may still overlap; copies with their stage.
     computes: std::collections::VecDeque<(u64, u64)>,
-    copies: std::collections::VecDeque<(u64, u64)>,
+    copies: std::collections::VecDeque<(u64, u64, usize)>,
 }
 
+/// Computes remembered at most where no copy has met them: a component that copies nothing may run for long.
+const REMEMBERED: usize = 1 << 16;
+
 impl Totals {
+    fn next_stage(&mut self) {
+        self.stages.push(Sums::default());
+    }
+
     fn add(&mut self, lane: Lane, start: u64, end: u64, stalled: u64) {
+        let stage = self.stages.len() - 1;
         match lane {
             Lane::Compute => {
-                self.stall += stalled;
+                self.stages[stage].stall += stalled;
                 self.computes.push_back((start, end));
             }
             Lane::H2d => {
-                self.copy_busy += end - start;
-                self.copies.push_back((start, end));
+                self.stages[stage].copy_busy += end - start;
+                self.copies.push_back((start, end, stage));
             }
             Lane::D2h | Lane::Disk | Lane::Host => return,
         }
         self.settle();
+        if self.copies.is_empty() && self.computes.len() > REMEMBERED {
+            self.computes.pop_front();
+        }
     }
 
     /// Meets the oldest compute with the oldest copy; the one that ends first meets nothing more.
     fn settle(&mut self) {
         while let (Some(&compute), Some(&copy)) = (self.computes.front(), self.copies.front()) {
             let common = compute.1.min(copy.1).saturating_sub(compute.0.max(copy.0));
-            self.overlap += common;
+            self.stages[copy.2].overlap += common;
             if compute.1 <= copy.1 {
                 self.computes.pop_front();
             } else {
                 self.copies.pop_front();
             }
-        }
-    }
-
-    fn finish(self, makespan: u64, slack: Vec<Option<Nanos>>) -> Unrolled {
-        Unrolled {
-            first_pass: Nanos::new(self.first_pass),
-            makespan: Nanos::new(makespan),
-            copy_busy: Nanos::new(self.copy_busy),
-            overlap: Nanos::new(self.overlap),
-            stall: Nanos::new(self.stall),
-            slack,
         }
     }
 }

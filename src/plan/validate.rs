@@ -2,16 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::refs::{Entry, UseRef};
 use super::slice::Slice;
 use super::spec::{
-    BlockPlan, ComponentPlan, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, UseRef,
+    BlockPlan, ComponentPlan, Evict, PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency,
 };
 use crate::error::Problem;
+use crate::shard::{self, RankOf};
 use crate::units::Bytes;
 use crate::workload;
 
+/// Generations that one plan may be for.
+const MAX_GENERATIONS: u32 = 64;
+
 /// Offsets that a piece may take turns in; the planner uses a dozen at most.
 const MAX_PLACES: usize = 64;
+
+/// Passes after which a plan repeats, at most.
+const MAX_TURNS: u32 = super::planner::MOST_TURNS;
 
 /// Everything that is wrong, in the order of the file; empty when the plan is consistent.
 pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
@@ -25,6 +33,9 @@ pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
         let expected = format!("vram = {}", budget.vram);
         problems.push(Problem::new("budget.reserve + budget.weights", found, expected));
     }
+    if let Some(rank) = &plan.rank {
+        check_rank(rank, &mut problems);
+    }
     if plan.components.is_empty() {
         problems.push(Problem::new("components", "an empty list", "at least one component"));
     }
@@ -35,6 +46,10 @@ pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
             .map(|problem| Problem { place: format!("device.{}", problem.place), ..problem }),
     );
     problems.extend(super::tiers::over_budget(plan));
+    if !(1..=MAX_GENERATIONS).contains(&plan.generations) {
+        let expected = format!("1 to {MAX_GENERATIONS}");
+        problems.push(Problem::new("generations", plan.generations.to_string(), expected));
+    }
     let mut names = BTreeSet::new();
     for (n, component) in plan.components.iter().enumerate() {
         if !names.insert(&component.name) {
@@ -47,7 +62,43 @@ pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
         }
         check_component(&format!("components[{n}]"), plan, component, &mut problems);
     }
+    check_entries(plan, &mut problems);
     problems
+}
+
+/// What pieces wait for among the components before exists.
+fn check_entries(plan: &Plan, problems: &mut Vec<Problem>) {
+    let named = plan.components.iter().flat_map(|component| {
+        let blocks = component.blocks.iter().map(|block| block.block.as_str());
+        blocks.map(|block| (component.name.as_str(), block))
+    });
+    let known: BTreeSet<(&str, &str)> = named.collect();
+    for (c, component) in plan.components.iter().enumerate() {
+        for (b, block) in component.blocks.iter().enumerate() {
+            for (p, piece) in block.pieces.iter().enumerate() {
+                let Some(Entry::Use { component, of }) = &piece.enters_after else { continue };
+                if !known.contains(&(component.as_str(), of.block.as_str())) {
+                    let place = format!("components[{c}].blocks[{b}].pieces[{p}].enters_after");
+                    let found = format!("{component}.{of}");
+                    let expected = "start, or a use of a component of this plan";
+                    problems.push(Problem::new(place, found, expected));
+                }
+            }
+        }
+    }
+}
+
+fn check_rank(rank: &RankOf, problems: &mut Vec<Problem>) {
+    if shard::check_ranks(rank.of).is_err() {
+        let expected = format!("1 to {}", shard::MAX_RANKS);
+        problems.push(Problem::new("rank.of", rank.of.to_string(), expected));
+    }
+    let rising = rank.numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    let last = rank.numbers.last().is_some_and(|&last| last < rank.of);
+    if !rising || !last {
+        let expected = format!("at least one, rising, below {}", rank.of);
+        problems.push(Problem::new("rank.numbers", format!("{:?}", rank.numbers), expected));
+    }
 }
 
 fn check_component(
@@ -65,8 +116,12 @@ fn check_component(
     let (passes, most) = (component.passes, workload::MAX_PASSES);
     let expected = format!("1 to {most}");
     require((1..=most).contains(&passes), "passes", passes.to_string(), expected);
+    let turns = component.turns;
+    let expected = format!("1 to {MAX_TURNS}");
+    require((1..=MAX_TURNS).contains(&turns), "turns", turns.to_string(), expected);
     let peak = component.prediction.peak;
-    let real = slab.bytes.saturating_add(plan.budget.reserve);
+    let reserve = component.reserve_of(&plan.budget);
+    let real = slab.bytes.saturating_add(reserve);
     let expected = format!("slab + reserve = {real}");
     require(peak == real, "prediction.peak", peak.to_string(), expected);
     let slots = component.window.slots;
@@ -77,8 +132,10 @@ fn check_component(
     let share = overlap <= crate::units::Fraction::WHOLE;
     require(share, "prediction.overlap", overlap.to_string(), "a share of at most 1".into());
     let sum = slab.resident.saturating_add(slab.window);
-    require(sum == slab.bytes, "slab", format!("{sum}"), format!("bytes = {}", slab.bytes));
-    let weights = plan.budget.weights;
+    // Among others a component's bytes may lie apart.
+    let fits = if plan.pipeline.is_some() { sum <= slab.bytes } else { sum == slab.bytes };
+    require(fits, "slab", format!("{sum}"), format!("bytes = {}", slab.bytes));
+    let weights = plan.budget.vram.saturating_sub(reserve);
     let found = slab.bytes.to_string();
     require(slab.bytes <= weights, "slab.bytes", found, format!("at most {weights}"));
     let same = component.window.bytes == slab.window;
@@ -107,6 +164,9 @@ fn check_component(
     for (n, block) in component.blocks.iter().enumerate() {
         let place = format!("{place}.blocks[{n}]");
         check_block(&place, &names, plan.device.alignment, block, slab.bytes, problems);
+        for (n, piece) in block.pieces.iter().enumerate() {
+            check_loads(&format!("{place}.pieces[{n}]"), &names, component.turns, piece, problems);
+        }
     }
 }
 
@@ -194,6 +254,52 @@ fn check_offsets(
             let expected = format!("an end within the slab of {} bytes", slab.get());
             problems.push(Problem::new(format!("{place}.at"), found, expected));
         }
+    }
+}
+
+/// A piece that takes turns staying says where it lies in every turn, and moves only when it is copied.
+fn check_loads(
+    place: &str,
+    names: &BTreeSet<&str>,
+    turns: u32,
+    piece: &Piece,
+    problems: &mut Vec<Problem>,
+) {
+    let Residency::Streamed(stream) = &piece.residency else { return };
+    if stream.loads.is_empty() {
+        return;
+    }
+    let mut found = |field: &str, found: String, expected: String| {
+        problems.push(Problem::new(format!("{place}.{field}"), found, expected));
+    };
+    for (&turn, after) in &stream.loads {
+        if turn >= turns {
+            found("loads", format!("turn {turn}"), format!("turns below {turns}, see turns"));
+        }
+        let unknown = after.as_ref().filter(|after| !names.contains(after.block.as_str()));
+        if let Some(after) = unknown {
+            let expected = "the id of a block of this component".to_owned();
+            found("loads", format!("{:?}", after.block), expected);
+        }
+    }
+    let beside = stream.issue_after.is_some() || stream.issue_before.is_some();
+    if beside || stream.held_until.is_some() || stream.evict_after != Evict::Use {
+        let fields =
+            "issue_after, issue_before, held_until or a write-back beside loads".to_owned();
+        found("loads", fields, "loads alone: each names what its copy waits for".to_owned());
+    }
+    if piece.at.len() != 1 && piece.at.len() != turns as usize {
+        let expected = format!("one, or {turns}: one for each turn");
+        found("at", format!("{} offsets", piece.at.len()), expected);
+        return;
+    }
+    let at = |turn: u32| piece.at[turn as usize % piece.at.len()];
+    let moved = (0..turns).find(|&turn| {
+        at(turn) != at((turn + turns - 1) % turns) && !stream.loads.contains_key(&turn)
+    });
+    if let Some(turn) = moved {
+        let expected = "the offset of the turn before, or a load in this turn".to_owned();
+        found("at", format!("another offset in turn {turn}, which has no load"), expected);
     }
 }
 

@@ -43,6 +43,9 @@ fn header(profile: &Profile, found: &mut Vec<Problem>) {
     for (field, text) in named {
         name(&format!("header.{field}"), text, found);
     }
+    if let Some(rank) = &header.rank {
+        name("header.rank", rank, found);
+    }
     if header.window > header.slab {
         found.push(Problem::new(
             "header.window",

@@ -34,6 +34,18 @@ pub fn spans_csv(profile: &Profile) -> Result<Vec<u8>> {
     writer.into_inner().map_err(|error| Error::Internal(format!("cannot write CSV: {error}")))
 }
 
+/// The samples of VRAM in use as CSV with a header line: from `at_ns` on, so many bytes of the slab are in use.
+pub fn vram_csv(profile: &Profile) -> Result<Vec<u8>> {
+    let failed = |error: csv::Error| Error::Internal(format!("cannot write CSV: {error}"));
+    let mut writer = Writer::from_writer(Vec::new());
+    writer.write_record(["at_ns", "in_use_bytes"]).map_err(failed)?;
+    for sample in &profile.vram {
+        let row = [sample.at.get().to_string(), sample.in_use.get().to_string()];
+        writer.write_record(row).map_err(failed)?;
+    }
+    writer.into_inner().map_err(|error| Error::Internal(format!("cannot write CSV: {error}")))
+}
+
 fn row(profile: &Profile, span: &Span) -> [String; 11] {
     let component = profile.header.components.get(span.component as usize);
     let block = component.and_then(|component| component.blocks.get(span.block as usize));

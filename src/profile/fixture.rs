@@ -128,6 +128,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
         components.push(ComponentHeader {
             name: if index == 0 { "transformer".into() } else { format!("after{index}") },
             passes: recipe.passes,
+            turns: 1,
             blocks: recipe.blocks.clone(),
             unit: Unit::Block,
             bytes: vec![Bytes::new(recipe.bytes); recipe.blocks.len()],
@@ -143,6 +144,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
         plan_digest: "00c0ffee".into(),
         backend: "sim".into(),
         device: "Test GPU".into(),
+        rank: None,
         origin: Origin::Simulated,
         clock: "simulated".into(),
         seed: 7,
@@ -154,6 +156,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
         window: window.min(slab),
         components,
         measured: None,
+        plan: None,
     };
     Profile { format: PROFILE_FORMAT.into(), header, spans, vram }
 }
@@ -193,6 +196,22 @@ pub(crate) fn small() -> Profile {
         gap: Fraction::from_ppm(13_513),
         binding: "compute".into(),
     });
+    profile
+}
+
+/// [`small`], but computes of block 0 take 10 % longer, those of block 1 20 %, and the copy of block 2 half as long
+/// again. Spans overlap then: for comparisons only.
+pub(crate) fn off() -> Profile {
+    let mut profile = small();
+    for span in &mut profile.spans {
+        let more = match (span.lane, span.block) {
+            (Lane::Compute, 0) => 5 * MS,
+            (Lane::Compute, 1) => 10 * MS,
+            (Lane::H2d, 2) => 20 * MS,
+            _ => 0,
+        };
+        span.end = span.end.saturating_add(Nanos::new(more));
+    }
     profile
 }
 

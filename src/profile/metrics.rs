@@ -29,6 +29,9 @@ pub struct Summary {
     pub model: String,
     /// The device's name.
     pub device: String,
+    /// Of several devices, which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<String>,
     /// `sim` or `cuda`.
     pub backend: String,
     /// Where every time below comes from.
@@ -101,7 +104,8 @@ pub struct ComponentSummary {
     #[serde(rename = "pass_ns", serialize_with = "plain_list")]
     pub passes: Vec<Nanos>,
     /// Lower median of the passes after the first; of all passes where there is only one. Passes that were cut short do
-    /// not count where others ran.
+    /// not count where others ran. Where blocks take turns staying, passes differ by plan: the mean of the last whole
+    /// rounds of turns, rounded up, where the run has one after its first pass.
     #[serde(rename = "steady_pass_ns", serialize_with = "plain")]
     pub steady: Nanos,
     /// The quartiles of the same passes as `steady`: half of them lie between.
@@ -237,6 +241,7 @@ pub fn summary(profile: &Profile) -> Summary {
     Summary {
         model: header.model.clone(),
         device: header.device.clone(),
+        rank: header.rank.clone(),
         backend: header.backend.clone(),
         origin: header.origin,
         clock: header.clock.clone(),
@@ -312,10 +317,12 @@ fn components(profile: &Profile) -> Vec<ComponentSummary> {
                 whole.extend((uses >= fullest).then_some(time));
                 clock = clock.max(end);
             }
-            let later = later(if whole.is_empty() { &passes } else { &whole });
+            let counted = if whole.is_empty() { &passes } else { &whole };
+            let later = later(counted);
             ComponentSummary {
                 name: component.name.clone(),
-                steady: at_share(&later, 2),
+                steady: mean_of_turns(counted, component.turns)
+                    .unwrap_or_else(|| at_share(&later, 2)),
                 quartiles: (at_share(&later, 4), upper_quartile(&later)),
                 whole: whole.len() as u64,
                 passes,
@@ -336,6 +343,15 @@ fn fullest(
     }
     let most = passes.values().map(|(_, uses)| *uses).max().unwrap_or(0);
     if passes.len() == 1 { most.max(component.blocks.len() as u64) } else { most }
+}
+
+/// The mean of the last whole rounds of turns, the first pass left out; none without turns or such a round.
+fn mean_of_turns(passes: &[Nanos], turns: u32) -> Option<Nanos> {
+    let later = passes.get(1..).filter(|_| turns > 1)?;
+    let rounds = later.len() / turns as usize * turns as usize;
+    let last = later.get(later.len() - rounds..).filter(|last| !last.is_empty())?;
+    let sum: u128 = last.iter().map(|pass| u128::from(pass.get())).sum();
+    u64::try_from(sum.div_ceil(last.len() as u128)).ok().map(Nanos::new)
 }
 
 /// The passes after the first, sorted; the first where there is no other.
@@ -379,6 +395,15 @@ mod tests {
         assert_eq!((summary.makespan, summary.ledger.total()), (Nanos::ZERO, Nanos::ZERO));
         assert_eq!(summary.components[0].passes, []);
         assert_eq!(summary.in_use_peak, profile.header.reserve);
+    }
+
+    #[test]
+    fn passes_that_take_turns_are_averaged_over_whole_rounds() {
+        let passes = [90, 4, 1, 2, 6, 2, 4].map(Nanos::new);
+        assert_eq!(mean_of_turns(&passes, 3), Some(Nanos::new(4)), "19 in six passes, rounded up");
+        assert_eq!(mean_of_turns(&passes, 4), Some(Nanos::new(4)), "14 in the last four");
+        assert_eq!(mean_of_turns(&passes, 7), None);
+        assert_eq!(mean_of_turns(&passes, 1), None);
     }
 
     #[test]

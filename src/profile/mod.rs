@@ -8,6 +8,8 @@
 //!
 //! Times are nanoseconds since the start of the run. Spans are sorted by start, then lane.
 
+mod accuracy;
+mod arrivals;
 mod check;
 mod csv;
 #[cfg(test)]
@@ -15,17 +17,21 @@ pub(crate) mod fixture;
 mod intervals;
 mod io;
 mod metrics;
+mod rates;
 mod spec;
 mod stalls;
 pub mod trace;
 
-pub use csv::spans_csv;
+pub use accuracy::{Accuracy, Pair, Side, accuracy};
+pub use arrivals::{Arrival, arrivals};
+pub use csv::{spans_csv, vram_csv};
 pub use intervals::Intervals;
 pub(crate) use io::gzip as io_gzip;
 pub use io::{MAX_PROFILE, read, write, write_gz};
 pub use metrics::{ComponentSummary, LaneSummary, Ledger, Summary, busy, extent, summary};
+pub use rates::{SizeRates, by_size, copy_rates};
 pub use spec::{
-    ComponentHeader, Header, Measured, Overhead, PROFILE_FORMAT, Profile, Span, VramSample,
+    ComponentHeader, Header, Issued, Measured, Overhead, PROFILE_FORMAT, Profile, Span, VramSample,
     WaitedFor,
 };
 pub use stalls::{BlockStalls, Cause, Stall, best_rate, by_block, by_cause, rate, stalls};

@@ -49,6 +49,9 @@ pub struct Header {
     pub backend: String,
     /// The device's name.
     pub device: String,
+    /// Of several devices, which: `ranks 0-3 of 4, tensor parallel over NVLink`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<String>,
     /// Simulated or measured.
     pub origin: Origin,
     /// Where times come from: `simulated`, `cuda_event`, …
@@ -77,6 +80,9 @@ pub struct Header {
     /// What only a real run knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
+    /// The text of the plan that ran: from it a report knows what was predicted of every block and copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
 }
 
 /// What only a run on a device knows, besides its spans.
@@ -101,6 +107,12 @@ pub struct Measured {
     /// The pass time with operations timed and without, medians of the same run, where both were measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead: Option<Overhead>,
+    /// How passes were issued, by component.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub graphs: Vec<Issued>,
+    /// What copies come from, and how that was chosen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host_memory: String,
     /// Operations of one steady pass of all components.
     pub operations: u64,
     /// The host's time to issue one operation, in the median pass.
@@ -129,6 +141,25 @@ pub struct Measured {
     pub digest: Option<String>,
 }
 
+/// How the passes between the first and the last were issued: through streams, operation by operation, or as graphs of
+/// several passes. Spans of graphs come from nodes that record events inside them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Issued {
+    /// Why so.
+    pub why: String,
+    /// Passes that a graph holds; 0 where passes went through streams.
+    pub passes_per_launch: u32,
+    /// How often a graph was launched.
+    pub launches: u32,
+    /// The mean pass of a trial through streams, where one was run.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "plain_if")]
+    pub streams: Option<Nanos>,
+    /// The mean pass of a trial through graphs.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "plain_if")]
+    pub graph: Option<Nanos>,
+}
+
 /// What profiling itself costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +180,9 @@ pub struct ComponentHeader {
     pub name: String,
     /// Passes that were to run.
     pub passes: u32,
+    /// Passes after which its plan repeats; more than 1 where blocks take turns staying.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub turns: u32,
     /// Ids of its uses without the component's name, in order of execution; spans refer to them by index.
     /// The root, where it computes or holds bytes, is the use named `root`.
     #[serde(deserialize_with = "at_most::<_, _, MOST_BLOCKS>")]
@@ -165,6 +199,15 @@ pub struct ComponentHeader {
     /// What no schedule can beat, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one(turns: &u32) -> bool {
+    *turns == 1
 }
 
 fn is_block(unit: &Unit) -> bool {
@@ -235,6 +278,11 @@ fn no_bytes(size: &Bytes) -> bool {
     size.is_zero()
 }
 
+#[expect(clippy::ref_option, reason = "serde hands a reference to the field")]
+fn plain_if<S: serde::Serializer>(time: &Option<Nanos>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(Nanos::get).serialize(serializer)
+}
+
 fn plain_lists<S: serde::Serializer>(
     times: &[Vec<Nanos>],
     serializer: S,
@@ -277,6 +325,62 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for AtMost<T, MOS
     }
 }
 
+impl Measured {
+    /// The steady time of one pass of every component: the median after the first, or the mean of what graphs
+    /// launched, whose barriers count. None where no pass ran.
+    pub fn steady(&self) -> Option<Nanos> {
+        let mut sum = Nanos::ZERO;
+        for (n, passes) in self.passes.iter().enumerate() {
+            let steady = if passes.len() > 1 { passes.get(1..)? } else { passes };
+            let graphs = self.graphs.get(n).filter(|issued| issued.launches > 0);
+            let time = match graphs {
+                Some(issued) => {
+                    let launched =
+                        issued.launches.saturating_mul(issued.passes_per_launch) as usize;
+                    let launched = steady.get(..launched).unwrap_or(steady);
+                    let all: u64 = launched.iter().map(|time| time.get()).sum();
+                    Nanos::new(all.checked_div(launched.len() as u64)?)
+                }
+                None => {
+                    let mut sorted = steady.to_vec();
+                    sorted.sort_unstable();
+                    *sorted.get(sorted.len().checked_sub(1)? / 2)?
+                }
+            };
+            sum = sum.saturating_add(time);
+        }
+        (!self.passes.is_empty()).then_some(sum)
+    }
+
+    /// Device memory that came into use with the run, as the driver counts.
+    pub fn driver_used(&self) -> Bytes {
+        self.driver_peak.saturating_sub(self.driver_before)
+    }
+}
+
+impl Issued {
+    /// One line: how, and why so.
+    pub fn told(&self) -> String {
+        let mut text = match self.launches {
+            0 => "through streams".to_owned(),
+            1 => format!("{} passes as one graph", self.passes_per_launch),
+            launches => {
+                format!("as graphs of {} passes, {launches} launches", self.passes_per_launch)
+            }
+        };
+        if !self.why.is_empty() {
+            text.push_str(&format!(" ({})", self.why));
+        }
+        if let (Some(streams), Some(graph)) = (self.streams, self.graph) {
+            let (streams, graph) = (streams.human(), graph.human());
+            text.push_str(&format!(
+                "; a pass of the trial took {streams} through streams, {graph} in graphs"
+            ));
+        }
+        text
+    }
+}
+
 impl Span {
     /// End minus start; zero for a span that ends before it starts.
     pub fn duration(&self) -> Nanos {
@@ -298,6 +402,21 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steady_passes_are_medians_or_what_graphs_took_with_their_barriers() {
+        let nanos = |times: &[u64]| times.iter().map(|&time| Nanos::new(time)).collect::<Vec<_>>();
+        let mut measured =
+            Measured { passes: vec![nanos(&[90, 10, 12, 50])], ..Measured::default() };
+        assert_eq!(measured.steady(), Some(Nanos::new(12)));
+        measured.graphs = vec![Issued { passes_per_launch: 2, launches: 1, ..Issued::default() }];
+        assert_eq!(measured.steady(), Some(Nanos::new(11)));
+        measured.passes.push(nanos(&[7]));
+        assert_eq!(measured.steady(), Some(Nanos::new(18)), "components follow one another");
+        assert_eq!(Measured::default().steady(), None);
+        measured.passes.push(Vec::new());
+        assert_eq!(measured.steady(), None, "a component that never ran a pass");
+    }
 
     #[test]
     fn a_list_is_refused_at_the_first_element_too_many() {

@@ -418,6 +418,24 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_no_compute_is_long_enough_for_is_long() {
+        // Copies of 60 ms, all of one rate, under computes of 50 ms, in a window that never fills.
+        let profile = fixture::build(&[fixture::Recipe {
+            blocks: (0..3).map(|index| format!("blocks.{index}")).collect(),
+            passes: 3,
+            slots: 9,
+            bytes: 1_000_000_000,
+            compute: &|_, _| 50_000_000,
+            copy: &|_, _| 60_000_000,
+            stays: &|_| false,
+        }]);
+        let stalls = stalls(&profile);
+        let later: Vec<Cause> =
+            stalls.iter().filter(|one| one.pass > 0).map(|one| one.cause).collect();
+        assert_eq!(later, [Cause::LongCopy; 6]);
+    }
+
+    #[test]
     fn a_short_copy_on_a_free_lane_was_issued_late() {
         let mut profile = fixture::small();
         let late = profile.spans.iter_mut().find(|span| fixture::is_copy(span, 1, 1));

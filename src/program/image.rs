@@ -317,13 +317,7 @@ mod tests {
     }
 
     fn block(parts: Vec<(Part, u64)>) -> BlockPlan {
-        let piece = |(part, bytes): (Part, u64)| Piece {
-            part,
-            bytes: Bytes::new(bytes),
-            at: vec![0],
-            residency: Residency::Resident,
-            staged: None,
-        };
+        let piece = |(part, bytes): (Part, u64)| Piece::resident(part, Bytes::new(bytes), 0);
         BlockPlan {
             block: "blocks.0".into(),
             bytes: Bytes::new(80),

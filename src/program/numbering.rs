@@ -1,9 +1,8 @@
 //! Turns "operation n of pass t" into "the k-th operation of its lane", so that waiting is comparing two counts.
 //!
 //! Lanes run in order of issue, so an operation has ended exactly when its lane has completed more operations
-//! than its number. Passes come in three shapes (first, middle, last; or the only one), and all middle passes
-//! have the same length, so a number is computed, never stored: a run of a million passes needs no more memory
-//! than one of three.
+//! than its number. Passes come in a few shapes (the first, the last, and a middle one for each turn of the plan), so
+//! a number is computed, never stored: a run of a million passes needs no more memory than one of three.
 
 use crate::lane::Lane;
 use crate::plan::{Op, Schedule};
@@ -40,7 +39,10 @@ impl Shape {
 pub struct Numbering {
     passes: u32,
     first: Shape,
-    middle: Shape,
+    /// By turn.
+    middle: Vec<Shape>,
+    /// By turn and lane: operations of the turns before; one row more for all of them.
+    before: Vec<[u64; LANES]>,
     last: Shape,
 }
 
@@ -48,17 +50,25 @@ impl Numbering {
     /// Numbers the operations of a schedule that runs for so many passes.
     pub fn new(schedule: &Schedule, passes: u32) -> Self {
         let ops = &schedule.ops;
+        let turns = schedule.turns();
         // A middle pass is neither the first nor the last, whether or not this run has one.
-        let middle = Shape::of(ops, 1, 3);
+        let middle = (0..turns).map(|turn| Shape::of(ops, turns + turn, u32::MAX));
+        let middle: Vec<Shape> = middle.collect();
+        let mut before = vec![[0; LANES]];
+        for (turn, shape) in middle.iter().enumerate() {
+            let mut counts = before[turn];
+            Lane::ALL.iter().for_each(|&lane| counts[lane.index()] += shape.count(lane));
+            before.push(counts);
+        }
         let last = Shape::of(ops, passes.saturating_sub(1), passes);
-        Self { passes, first: Shape::of(ops, 0, passes), middle, last }
+        Self { passes, first: Shape::of(ops, 0, passes), middle, before, last }
     }
 
     fn shape(&self, pass: u32) -> &Shape {
         match pass {
             0 => &self.first,
             pass if pass + 1 == self.passes => &self.last,
-            _ => &self.middle,
+            pass => &self.middle[pass as usize % self.middle.len()],
         }
     }
 
@@ -69,7 +79,20 @@ impl Numbering {
 
     /// Whether a lane runs anything at all.
     pub fn uses(&self, lane: Lane) -> bool {
-        [&self.first, &self.middle, &self.last].into_iter().any(|shape| shape.count(lane) > 0)
+        let ends = [&self.first, &self.last].into_iter();
+        ends.chain(&self.middle).any(|shape| shape.count(lane) > 0)
+    }
+
+    /// How many operations a lane runs in all.
+    pub fn total(&self, lane: Lane) -> u64 {
+        match self.passes {
+            0 => 0,
+            1 => self.first.count(lane),
+            passes => {
+                let middle = self.middle_before(lane, passes - 1) - self.middle_before(lane, 1);
+                self.first.count(lane) + middle + self.last.count(lane)
+            }
+        }
     }
 
     /// The operation's number on its lane, from 0; none where it is not part of that pass.
@@ -77,8 +100,18 @@ impl Numbering {
         let position = self.shape(pass).position[op]?;
         let before = match pass {
             0 => 0,
-            pass => self.first.count(lane) + u64::from(pass - 1) * self.middle.count(lane),
+            pass => {
+                self.first.count(lane) + self.middle_before(lane, pass)
+                    - self.middle_before(lane, 1)
+            }
         };
         Some(before + position)
+    }
+
+    /// Operations on a lane before a pass, were all passes middle ones.
+    fn middle_before(&self, lane: Lane, pass: u32) -> u64 {
+        let turns = self.middle.len();
+        let all = self.before[turns][lane.index()];
+        u64::from(pass) / turns as u64 * all + self.before[pass as usize % turns][lane.index()]
     }
 }

@@ -56,6 +56,12 @@ pub fn time_ticks(start: Nanos, end: Nanos, most: u64) -> Vec<Tick<Nanos>> {
         .collect()
 }
 
+/// Ticks of an axis from 0 in a unit of the caller's: at most `most` steps.
+pub fn decimal_ticks(end: u64, most: u64, unit: u64, name: &str) -> Vec<Tick<u64>> {
+    let step = decimal_step(end, most);
+    steps(0, end, step).map(|at| Tick { at, label: decimal_label(at, step, unit, name) }).collect()
+}
+
 /// Ticks of a memory axis from 0: at most `most` steps of a power of two.
 pub fn bytes_ticks(end: Bytes, most: u64) -> Vec<Tick<Bytes>> {
     let step =

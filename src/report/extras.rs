@@ -1,6 +1,7 @@
 //! What a study knows beyond the recorded run: other policies, other budgets, the plan's text.
 
 use crate::figures::Origin;
+use crate::profile::Profile;
 use crate::units::{Bytes, Nanos};
 
 /// Optional sections of a report. The default has none of them.
@@ -22,6 +23,8 @@ pub struct Extras {
     pub origin: Option<Origin>,
     /// The plan file's text.
     pub plan_yaml: Option<String>,
+    /// The run that the main run's plan predicts; what it took is compared with it block by block.
+    pub planned: Option<Profile>,
 }
 
 /// One policy at its setting under the reported budget.

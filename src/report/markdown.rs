@@ -1,5 +1,8 @@
 //! Turns runs into a short Markdown page for pull requests and issues: verdict, key figures, policies.
 
+use super::measured;
+use super::predicted::predictions;
+use super::rates::{Rates, gigabytes};
 use super::runs::differences;
 use super::text::is_hidden;
 use super::view::{BEATEN_BY_NONE, SUMMED, View, signed_percent};
@@ -9,15 +12,40 @@ use crate::profile::Summary;
 use crate::units::Nanos;
 
 /// `summary.md`.
-pub(super) fn markdown(views: &[View<'_>], extras: &Extras) -> String {
+pub(super) fn markdown(views: &[View<'_>], planned: Option<&View<'_>>, extras: &Extras) -> String {
     let Some(main) = views.first() else { return String::new() };
     let header = &main.profile.header;
     let mut out = format!("# {} on {}\n\n", cell(&header.model), cell(&header.device));
-    for line in extras.verdict.iter().chain(&main.verdict()) {
+    let told = planned.map(|planned| predictions(main, planned)).unwrap_or_default();
+    for line in extras.verdict.iter().chain(&main.verdict()).chain(&told) {
         out.push_str(&format!("- {}\n", cell(line)));
     }
     out.push_str(&figures(views));
     out.push_str(&policies(main, extras));
+    out.push_str(&measured::markdown(main, cell));
+    out.push_str(&rates(&Rates::of_run(main.profile), main.summary.origin));
+    out
+}
+
+/// Rates of copies by size.
+pub(super) fn rates(rates: &Rates, origin: Origin) -> String {
+    if rates.classes.is_empty() {
+        return String::new();
+    }
+    let mut out = format!(
+        "\n| copies ({origin}) | size | count | bytes | median GB/s | quartiles | range |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n"
+    );
+    for class in &rates.classes {
+        let [slowest, low, median, high, fastest] = class.rates.map(gigabytes);
+        out.push_str(&format!(
+            "| {} | {} | {} | {} | {median} | {low}\u{2013}{high} | {slowest}\u{2013}{fastest} |\n",
+            cell(rates.sort(class)),
+            class.size(),
+            class.count,
+            class.bytes.human()
+        ));
+    }
     out
 }
 
@@ -118,7 +146,7 @@ fn policies(view: &View<'_>, extras: &Extras) -> String {
 }
 
 /// Text that stays within its cell and is not markup.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         let c = match c {

@@ -14,6 +14,7 @@ pub(super) fn differences(main: &Profile, other: &Profile) -> Vec<&'static str> 
     let all = [
         ("model", a.model != b.model),
         ("device", a.device != b.device),
+        ("rank", a.rank != b.rank),
         ("budget", a.budget != b.budget),
         ("plan digest", a.plan_digest != b.plan_digest),
         ("components or passes", passes(main) != passes(other)),

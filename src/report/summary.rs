@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::View;
 use super::comparison::{Comparison, comparisons};
+use super::predicted::{Predicted, PredictedAnswer};
 use crate::error::{Error, Result};
-use crate::profile::{Cause, Summary, by_cause};
+use crate::lane::Lane;
+use crate::profile::{Cause, SizeRates, Summary, by_cause, copy_rates};
 use crate::units::{Nanos, plain};
 
 /// What the `report` command answers and `summary.json` holds.
@@ -18,6 +20,10 @@ pub struct Answer<'a> {
     pub stalls_by_cause: Vec<CauseRow>,
     /// Its stall per block, costliest first; sums to `stall_ns`.
     pub stalls_by_block: Vec<BlockRow>,
+    /// Rates of its copies by lane and size.
+    pub copy_rates: Vec<SizeRates<Lane>>,
+    /// What was predicted of every block and copy, where that is known.
+    pub predicted: Option<PredictedAnswer>,
     /// The figures of the other runs.
     pub other_runs: Vec<&'a Summary>,
     /// The other runs against this one.
@@ -54,8 +60,8 @@ pub struct BlockRow {
 }
 
 impl<'a> Answer<'a> {
-    /// The answer for these runs; `None` for none.
-    pub fn of(views: &'a [View<'a>]) -> Option<Self> {
+    /// The answer for these runs, the first of which was planned to be like `planned`; `None` for none.
+    pub fn of(views: &'a [View<'a>], planned: Option<&View<'_>>) -> Option<Self> {
         let (main, others) = views.split_first()?;
         let causes = by_cause(&main.stalls).into_iter();
         let blocks = main.blocks.iter().map(|one| BlockRow {
@@ -71,6 +77,8 @@ impl<'a> Answer<'a> {
                 .map(|(cause, late_uses, stall)| CauseRow { cause, late_uses, stall })
                 .collect(),
             stalls_by_block: blocks.collect(),
+            copy_rates: copy_rates(main.profile),
+            predicted: planned.and_then(|other| Some(Predicted::of(main, other)?.answer())),
             other_runs: others.iter().map(|view| &view.summary).collect(),
             comparisons: comparisons(views),
         })
@@ -78,8 +86,8 @@ impl<'a> Answer<'a> {
 }
 
 /// `summary.json`.
-pub(super) fn json(views: &[View<'_>]) -> Result<Vec<u8>> {
-    let mut json = serde_json::to_vec_pretty(&Answer::of(views))
+pub(super) fn json(views: &[View<'_>], planned: Option<&View<'_>>) -> Result<Vec<u8>> {
+    let mut json = serde_json::to_vec_pretty(&Answer::of(views, planned))
         .map_err(|error| Error::Internal(format!("cannot write JSON: {error}")))?;
     json.push(b'\n');
     Ok(json)

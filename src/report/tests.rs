@@ -27,8 +27,8 @@ fn the_same_runs_give_the_same_bytes() {
 #[test]
 fn a_long_run_makes_a_page_below_two_megabytes() {
     let profile = fixture::large();
-    let page = html::page(&[View::of(&profile)], &Extras::default());
-    assert_eq!(page, html::page(&[View::of(&profile)], &Extras::default()));
+    let page = html::page(&[View::of(&profile)], None, &Extras::default());
+    assert_eq!(page, html::page(&[View::of(&profile)], None, &Extras::default()));
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
     assert!(page.contains("spans merged"));
 }
@@ -46,7 +46,7 @@ fn thousands_of_passes_still_make_a_small_page() {
             span
         }));
     }
-    let page = html::page(&[View::of(&profile)], &Extras::default());
+    let page = html::page(&[View::of(&profile)], None, &Extras::default());
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
 }
 
@@ -63,14 +63,14 @@ fn the_largest_numbers_are_drawn_and_not_feared() {
     extras.policies[0].pass = Nanos::new(u64::MAX);
     extras.sweep[0].pass = Some(Nanos::new(u64::MAX));
     extras.sweep[0].vram = most;
-    assert_eq!(render_with(&[profile], &extras).expect("files").len(), 11);
+    assert_eq!(render_with(&[profile], &extras).expect("files").len(), 15);
 }
 
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(12))]
     #[test]
     fn any_run_has_a_report_whose_svg_is_well_formed(profile in fixture::any()) {
-        let page = html::page(&[View::of(&profile)], &extras());
+        let page = html::page(&[View::of(&profile)], None, &extras());
         for tag in ["svg", "g", "table", "section", "div", "text"] {
             let opened = page.matches(&format!("<{tag} ")).count() + page.matches(&format!("<{tag}>")).count();
             proptest::prop_assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{}", tag);
@@ -119,6 +119,7 @@ pub(crate) fn extras() -> Extras {
         ],
         origin: None,
         plan_yaml: Some("format: vramplan/plan/1\nmodel: <toy>\n".into()),
+        planned: None,
     }
 }
 
@@ -131,7 +132,7 @@ fn a_study_adds_its_sections_and_charts() {
         assert!(page.contains(&format!("<section id=\"{id}\"")), "{id}");
     }
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    expect_test::expect!["report.html summary.json summary.md timeline.svg timeline.png vram.svg vram.png spans.csv trace.json.gz run2-timeline.svg run2-timeline.png run2-vram.svg run2-vram.png run2-spans.csv run2-trace.json.gz sweep.svg sweep.png"].assert_eq(&names.join(" "));
+    expect_test::expect!["report.html summary.json summary.md timeline.svg timeline.png vram.svg vram.png vram.csv spans.csv trace.json.gz rates.svg rates.png rates.csv run2-timeline.svg run2-timeline.png run2-vram.svg run2-vram.png run2-vram.csv run2-spans.csv run2-trace.json.gz run2-rates.svg run2-rates.png run2-rates.csv predicted.svg predicted.png predicted.csv sweep.svg sweep.png"].assert_eq(&names.join(" "));
     assert!(text(&files, "summary.md").contains("| sglang |"));
 }
 

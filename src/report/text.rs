@@ -85,6 +85,11 @@ pub(super) fn shortened(name: &str, most: usize) -> String {
     }
 }
 
+/// A paragraph of at most 80 columns, ending in a newline.
+pub fn wrapped(text: &str) -> String {
+    wrap(text, "")
+}
+
 /// Breaks at spaces; a word longer than the line is cut.
 pub(super) fn wrap(text: &str, indent: &str) -> String {
     let mut out = String::new();

@@ -11,6 +11,7 @@
 //! | VRAM sample, budget | counters `vram` and `vram_budget` in MiB |
 //! | lane of the planned run | process 2, category `plan`, without a stream: never counted as GPU work |
 //! | pass | X of category `user_annotation` in process 1, thread 3 (not `ProfilerStep`, whose last one HTA drops) |
+//! | whole run | X of category `cpu_op` in process 1, thread 4: TensorBoard takes the time of its steps from such rows |
 //!
 //! Times are microseconds with three decimals, exact to the nanosecond. One event per line; rows of one thread
 //! never overlap, for Perfetto drops a row that does.
@@ -28,6 +29,7 @@ const GPU: u32 = 0;
 const HOST: u32 = 1;
 const STALLS: u32 = 4;
 const PASSES: u32 = 3;
+const RUN: u32 = 4;
 
 /// The trace, compressed.
 pub(super) fn trace_gz(profile: &Profile, planned: Option<&Profile>) -> Result<Vec<u8>> {
@@ -57,6 +59,8 @@ pub fn trace_with(profile: &Profile, planned: Option<&Profile>) -> String {
     for (correlation, span) in (1u64..).zip(&profile.spans) {
         events.push(span_event(profile, span, correlation));
     }
+    let (at, time, args) = ((HOST, RUN), (view.whole.start, view.whole.end), json!({}));
+    events.push(Complete { at, category: "cpu_op", name: "run", time, args }.line());
     events.extend(stall_events(&view));
     events.extend(pass_events(&view));
     events.extend(counters(&view));
@@ -119,7 +123,8 @@ fn names(profile: &Profile) -> Vec<String> {
         meta("process_sort_index", HOST, 0, json!({"sort_index": 1})),
     ];
     let lanes = Lane::ALL.into_iter().map(|lane| (place(lane), lane.name()));
-    for ((pid, tid), name) in lanes.chain([((GPU, STALLS), "stalls"), ((HOST, PASSES), "passes")]) {
+    let others = [((GPU, STALLS), "stalls"), ((HOST, PASSES), "passes"), ((HOST, RUN), "run")];
+    for ((pid, tid), name) in lanes.chain(others) {
         out.push(meta("thread_name", pid, tid, json!({"name": name})));
         out.push(meta("thread_sort_index", pid, tid, json!({"sort_index": tid})));
     }

@@ -17,12 +17,22 @@ impl View<'_> {
             return lines;
         }
         let mut lines = Vec::new();
+        lines.extend(self.one_of_several());
         lines.extend(self.cut_short());
         lines.extend(self.pass_verdicts());
         lines.push(self.overlap_verdict());
         lines.push(self.memory_verdict());
         lines.push(self.binding_verdict());
         lines
+    }
+
+    /// Which rank ran.
+    fn one_of_several(&self) -> Option<String> {
+        let rank = self.profile.header.rank.as_ref()?;
+        Some(format!(
+            "This is one of several devices: {rank}. Its compute includes its collectives, its copies run at its share \
+             of the host; waits for slower ranks are not in it."
+        ))
     }
 
     /// What ran of a run that did not end as planned.
@@ -103,7 +113,7 @@ impl View<'_> {
                 }
                 Against::Below(_) => {
                     wrong = format!(
-                        " The pass is below the bound its plan states, {}: the plan and this run are not of the same figures.",
+                        " The pass is below the bound its plan states, {}: computes or copies were faster here than the plan takes them to be.",
                         least.human()
                     )
                 }
@@ -315,7 +325,7 @@ mod tests {
             A steady pass of transformer takes 150.0 ms (simulated), which is the bound: no schedule that holds a block while it computes beats it (estimated), as its plan predicted.
             A steady pass of transformer takes 150.0 ms (simulated); 1.4 % over the 148.0 ms that no schedule that holds a block while it computes beats (estimated); 6.3 % under the 160.0 ms that its plan predicted (estimated).
             A steady pass of transformer takes 150.0 ms (simulated); 3.8 times the 40.00 ms that no schedule that holds a block while it computes beats (estimated); 50.0 % over the 100.0 ms that its plan predicted (estimated).
-            A steady pass of transformer takes 150.0 ms (simulated); 7.5 times the 20.00 ms that its plan predicted (estimated). The pass is below the bound its plan states, 151.0 ms: the plan and this run are not of the same figures.
+            A steady pass of transformer takes 150.0 ms (simulated); 7.5 times the 20.00 ms that its plan predicted (estimated). The pass is below the bound its plan states, 151.0 ms: computes or copies were faster here than the plan takes them to be.
         "#]].assert_eq(
             &[
                 with(150_000_000, 150_050_000),

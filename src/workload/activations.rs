@@ -58,7 +58,7 @@ pub fn activations_estimate(
 
 /// `activations` of a workload of `from` tokens for one of `to` tokens: [`FIXED`] stays, the rest grows in
 /// proportion. Less than [`FIXED`] is taken as it is: whoever wrote it knew better.
-pub(super) fn scaled(activations: Bytes, from: u128, to: u128) -> Bytes {
+pub fn scaled(activations: Bytes, from: u128, to: u128) -> Bytes {
     let Some(growing) = activations.checked_sub(FIXED) else { return activations };
     if from == to || from == 0 {
         return activations;

@@ -7,7 +7,7 @@ use super::Workload;
 use super::family::{self, Family, Grid, Stream};
 use super::flops::{Work, works};
 use super::given::Given;
-use super::tokens::{STREAMS, Tokens, resolve};
+use super::tokens::{STREAMS, Share, Tokens, resolve};
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::figures::Origin;
@@ -73,9 +73,21 @@ pub fn costs(
     workload: &Workload,
     device: &DeviceSpec,
 ) -> Result<ComponentCosts> {
+    costs_of_share(manifest, component, workload, device, Share::WHOLE)
+}
+
+/// The same for one of several ranks. Given times are taken as they are: those of a rank.
+pub fn costs_of_share(
+    manifest: &Manifest,
+    component: &Component,
+    workload: &Workload,
+    device: &DeviceSpec,
+    share: Share,
+) -> Result<ComponentCosts> {
     let given = Given::new(workload, manifest)?;
     let family = family::of_component(component);
     let (tokens, assumed) = resolve(family, workload, manifest, component)?;
+    let tokens = tokens.shared(share);
     let mut estimate = Estimate::new(component, family, &tokens, workload, device);
     let mut blocks = Vec::new();
     for block in component.blocks(manifest) {

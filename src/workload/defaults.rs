@@ -68,7 +68,14 @@ pub fn default_for(manifest: &Manifest) -> Workload {
         height: None,
         width: None,
         frames: None,
-        reserve: Reserve { context: CONTEXT, activations: FIXED, workspace: WORKSPACE },
+        reserve: Reserve {
+            context: CONTEXT,
+            activations: FIXED,
+            workspace: WORKSPACE,
+            ..Reserve::default()
+        },
+        reserves: BTreeMap::new(),
+        order: Vec::new(),
         compute: BTreeMap::new(),
     };
     let Some(main) = manifest.main_component() else { return workload };
@@ -147,7 +154,11 @@ impl Workload {
         }
         let after = load(&workload, manifest, component)?;
         match (overrides.reserve, before) {
-            (Some(reserve), _) => workload.reserve = reserve,
+            (Some(reserve), _) => {
+                workload.reserve = reserve;
+                let names = manifest.components.iter().map(|component| component.name.clone());
+                workload.reserves = names.map(|name| (name, reserve)).collect();
+            }
             (None, Some(before)) => {
                 let activations = &mut workload.reserve.activations;
                 *activations = scaled(*activations, before, after);

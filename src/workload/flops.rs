@@ -145,15 +145,19 @@ fn attention_dtype(weights: Dtype) -> Dtype {
 }
 
 fn attended(attention: &Attention, tokens: &Tokens, name: &str, shape: &[u64]) -> u128 {
-    let outer = shape.first().copied().unwrap_or(0);
+    let share = tokens.share();
     let width = match attention.width {
-        Width::Output => outer,
-        Width::Input => shape.get(1).copied().unwrap_or(0),
-        Width::OutputThird => outer / 3,
+        // Divided by rows, the weight shows the heads of this rank; by its inputs it does not.
+        Width::Input => attention.width_of(shape) / share.heads.max(1),
+        Width::Output | Width::OutputThird => attention.width_of(shape),
     };
-    let queries = tokens.of(attention.queries, name);
-    let keys = tokens.of(attention.keys, name);
-    product(&[4, u128::from(queries), u128::from(keys), u128::from(width)])
+    let keys = u128::from(tokens.everywhere(attention.keys, name));
+    if attention.is_exchanged() {
+        let queries = u128::from(tokens.everywhere(attention.queries, name));
+        let all = product(&[4, queries, keys, u128::from(width)]);
+        return all.div_ceil(u128::from(share.tokens.max(1)));
+    }
+    product(&[4, u128::from(tokens.of(attention.queries, name)), keys, u128::from(width)])
 }
 
 const EXPERT: &str = "experts.";

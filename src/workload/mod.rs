@@ -18,13 +18,18 @@ mod defaults;
 mod family;
 mod flops;
 mod given;
+mod roles;
 mod seen;
 mod spec;
 mod tokens;
 
-pub use activations::{FIXED as FIXED_ACTIVATIONS, activations_estimate};
-pub use cost::{ComponentCosts, UseCost, costs};
+pub use activations::{
+    FIXED as FIXED_ACTIVATIONS, activations_estimate, scaled as scaled_activations,
+};
+pub use cost::{ComponentCosts, UseCost, costs, costs_of_share};
 pub use defaults::{Overrides, default_for, for_model};
-pub use family::decodes;
-pub use seen::Seen;
+pub use family::{decodes, matches};
+pub use roles::Role;
+pub use seen::{Exchanged, Seen};
 pub use spec::{MAX_PASSES, Passes, Reserve, WORKLOAD_FORMAT, Workload};
+pub use tokens::Share;

@@ -45,6 +45,13 @@ pub struct Workload {
     /// VRAM that is not for weights.
     #[serde(default, serialize_with = "yaml::flow_map")]
     pub reserve: Reserve,
+    /// The same while a component is in use, by its name; where nothing is said `reserve` is that of denoisers and
+    /// language models, and others get its context and workspace with an estimate of their own activations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserves: BTreeMap<String, Reserve>,
+    /// Components in order of use; where nothing is said text encoders, denoisers, then decoders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_seq")]
+    pub order: Vec<String>,
     /// Given or measured time per use, by block id or a pattern with `*`; beats every estimate.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub compute: BTreeMap<String, Nanos>,
@@ -77,12 +84,24 @@ pub struct Reserve {
     /// Workspace of libraries.
     #[serde(default)]
     pub workspace: Bytes,
+    /// A block gathered from several ranks while it computes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gathered: Bytes,
+}
+
+fn is_zero(size: &Bytes) -> bool {
+    size.is_zero()
 }
 
 impl Reserve {
+    /// Every part of it.
+    fn parts(&self) -> [Bytes; 4] {
+        [self.context, self.activations, self.workspace, self.gathered]
+    }
+
     /// The sum, saturating.
     pub fn total(&self) -> Bytes {
-        self.context.saturating_add(self.activations).saturating_add(self.workspace)
+        self.parts().into_iter().sum()
     }
 }
 
@@ -140,10 +159,12 @@ impl Workload {
             let place = format!("tokens.{stream}");
             require((1..=1 << 32).contains(&tokens), &place, tokens.to_string(), "1 to 2^32");
         }
-        let reserve = [self.reserve.context, self.reserve.activations, self.reserve.workspace];
-        let total = reserve.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
-        let found = "more than 2^64 bytes".into();
-        require(total.is_some(), "reserve", found, "a total that fits 64 bits");
+        for reserve in self.reserves.values().chain([&self.reserve]) {
+            let parts = reserve.parts();
+            let total = parts.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
+            let found = "more than 2^64 bytes".into();
+            require(total.is_some(), "reserve", found, "a total that fits 64 bits");
+        }
         problems
     }
 }

@@ -27,6 +27,30 @@ pub(super) struct Tokens {
     context: u64,
     every: u64,
     map: Option<Map>,
+    share: Share,
+}
+
+/// What one of several ranks computes of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Ranks that divide the image tokens; text tokens are computed by all of them. An attention among divided
+    /// tokens is divided by its heads.
+    pub tokens: u64,
+    /// Which of them this one is, from 0.
+    pub rank: u64,
+    /// Ranks that divide the heads of an attention whose width no divided weight shows.
+    pub heads: u64,
+}
+
+impl Share {
+    /// All of it.
+    pub const WHOLE: Self = Self { tokens: 1, rank: 0, heads: 1 };
+
+    /// This rank's part of so many things in order: equal parts, the last ones smaller where they do not divide.
+    pub fn part(count: u64, ranks: u64, rank: u64) -> u64 {
+        let each = count.div_ceil(ranks.max(1));
+        count.saturating_sub(each.saturating_mul(rank)).min(each)
+    }
 }
 
 /// The feature maps of a UNet or an autoencoder.
@@ -99,7 +123,7 @@ pub(super) fn resolve(
         (sum, ..) => sum.max(1),
     };
     let context = given("context").unwrap_or(text).max(text);
-    Ok((Tokens { image, text, context, every, map }, warnings))
+    Ok((Tokens { image, text, context, every, map, share: Share::WHOLE }, warnings))
 }
 
 /// How many whole parts of `pixels` a side has.
@@ -183,12 +207,33 @@ impl Map {
 }
 
 impl Tokens {
-    /// The tokens of one sample that a weight of that name and stream sees.
+    /// The same as one of several ranks sees them.
+    pub fn shared(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// What of it this rank computes.
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Image tokens of one sample, those of other ranks too.
+    pub fn image(&self) -> u64 {
+        self.image
+    }
+
+    /// The tokens of one sample that an attention asks or answers with, those of other ranks too.
+    pub fn everywhere(&self, stream: Stream, name: &str) -> u64 {
+        Self { share: Share::WHOLE, ..self.clone() }.of(stream, name)
+    }
+
+    /// The tokens of one sample that a weight of that name and stream sees, on this rank.
     pub fn of(&self, stream: Stream, name: &str) -> u64 {
+        let image = Share::part(self.image, self.share.tokens, self.share.rank);
         match stream {
-            Stream::Image => self.image,
+            Stream::Image => image,
             Stream::Text => self.text,
-            Stream::Joint => self.image.saturating_add(self.text),
+            Stream::Joint => image.saturating_add(self.text),
             Stream::Context => self.context,
             Stream::One => 1,
             Stream::Map => self.map.map_or(self.image, |map| map.positions(map.level_of(name))),

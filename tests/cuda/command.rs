@@ -6,25 +6,26 @@ use std::process::{Command, Stdio};
 
 use expect_test::expect;
 use serde_json::Value;
+use vramplan::model::Manifest;
 
 use crate::driver::{library, real};
 use crate::models;
 
 /// A folder with a plan, and the binary run inside it.
-struct Story {
+pub struct Story {
     folder: tempfile::TempDir,
     driver: Option<PathBuf>,
 }
 
-struct Outcome {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Outcome {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Story {
     /// With the stand-in as the driver; none on a real GPU, where the other tests say enough.
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         if real() {
             return None;
         }
@@ -39,15 +40,15 @@ impl Story {
         Some(Self { driver: Some(libraries), ..story })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::write(self.path(name), contents).expect("written");
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vramplan"));
         command.args(args).current_dir(self.folder.path()).env("VRAMPLAN_ALLOW_STANDIN", "1");
         if let Some(driver) = &self.driver {
@@ -57,23 +58,23 @@ impl Story {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Outcome {
+    pub fn run(&self, args: &[&str]) -> Outcome {
         outcome(self.command(args))
     }
 
     /// What the stand-in counted in the last command.
-    fn count(&self, key: &str) -> u64 {
+    pub fn count(&self, key: &str) -> u64 {
         let log = fs::read_to_string(self.path("log")).expect("a log");
         let line = log.lines().find_map(|line| line.strip_prefix(&format!("{key} ")));
         line.map_or(0, |value| value.parse().expect("a number"))
     }
 
-    fn profile(&self, name: &str) -> Value {
+    pub fn profile(&self, name: &str) -> Value {
         serde_json::from_slice(&fs::read(self.path(name)).expect("a profile")).expect("JSON")
     }
 }
 
-fn outcome(mut command: Command) -> Outcome {
+pub fn outcome(mut command: Command) -> Outcome {
     let output = command.output().expect("the binary starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Outcome {
@@ -83,7 +84,7 @@ fn outcome(mut command: Command) -> Outcome {
     }
 }
 
-const RUN: [&str; 4] = ["run", "plan.yaml", "--backend", "cuda"];
+pub const RUN: [&str; 4] = ["run", "plan.yaml", "--backend", "cuda"];
 
 #[test]
 fn a_run_verifies_multiplies_and_leaves_nothing_behind() {
@@ -277,7 +278,8 @@ fn until_watched(process: u32) {
 #[test]
 fn ctrl_c_stops_at_a_pass_and_keeps_the_profile() {
     let Some(story) = Story::new() else { return };
-    let args = [&RUN[..], &["--passes", "2000", "--compute", "spin", "-o", "run.json"]].concat();
+    let more = ["--passes", "2000", "--compute", "spin", "--graph", "off", "-o", "run.json"];
+    let args = [&RUN[..], &more].concat();
     let mut command = story.command(&args);
     // Every operation takes some real time, so that the run is still there when the signal comes.
     command.env("VRAMPLAN_STANDIN", "real_delay_us=200");
@@ -330,11 +332,10 @@ fn a_probe_finds_the_stand_ins_rates_again() {
     assert!(!plan.err.contains("gpu.yaml:"), "{}", plan.err);
 }
 
-/// The model as a safetensors file, its bytes running through all values.
-fn checkpoint() -> Vec<u8> {
-    let manifest = models::manifest();
+/// A model as a safetensors file, its bytes running through all values.
+pub fn checkpoint(manifest: &Manifest) -> Vec<u8> {
     let component = &manifest.components[0];
-    let blocks = component.blocks(&manifest).into_iter();
+    let blocks = component.blocks(manifest).into_iter();
     let blocks = blocks
         .map(|block| (format!("{}.", block.local_id()), block.kind.weights.tensors().to_vec()));
     let root = (String::new(), component.root.tensors().to_vec());
@@ -360,7 +361,7 @@ fn a_checkpoints_bytes_reach_the_device() {
     let Some(story) = Story::new() else { return };
     let device = models::device().to_yaml().expect("yaml");
     story.write("device.yaml", device);
-    let file = checkpoint();
+    let file = checkpoint(&models::manifest());
     story.write("tiny.safetensors", &file);
     let plan = [
         "plan",

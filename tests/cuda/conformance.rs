@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use vramplan::backend::cuda::{Cuda, Options, Pattern, Work};
+use vramplan::backend::cuda::{Cuda, Options, Pattern, Verify, Work};
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Discard, Recorder};
 use vramplan::lane::{Lane, OpKind};
-use vramplan::plan::Plan;
+use vramplan::plan::{Granularity, Plan};
 use vramplan::profile::{Measured, Span, VramSample};
 use vramplan::program::image::HostMemory;
 use vramplan::units::Nanos;
@@ -34,7 +34,7 @@ impl Recorder for Kept {
 const PATTERN: Pattern = Pattern { seed: 3 };
 
 pub fn options() -> Options {
-    Options { work: Work::Spin, verify: true, ..Options::default() }
+    Options { work: Work::Spin, verify: Verify::Every, ..Options::default() }
 }
 
 /// Runs a plan on the GPU.
@@ -62,7 +62,7 @@ fn in_simulator(plan: &Plan) -> Kept {
 }
 
 /// What ran, whenever.
-fn operations(kept: &Kept) -> BTreeSet<(Lane, OpKind, u32, u32, Option<u32>, u64)> {
+pub fn operations(kept: &Kept) -> BTreeSet<(Lane, OpKind, u32, u32, Option<u32>, u64)> {
     let what = |s: &Span| (s.lane, s.op, s.pass, s.block, s.piece, s.bytes.get());
     kept.spans.iter().map(what).collect()
 }
@@ -79,6 +79,29 @@ fn the_same_operations_run_everywhere() {
         assert_eq!(measured.verified_passes, plan.components[0].passes);
         assert_eq!(measured.passes[0].len(), plan.components[0].passes as usize);
     }
+    session.assert_no_leaks();
+}
+
+#[test]
+fn blocks_that_take_turns_compute_on_their_own_bytes() {
+    let session = driver::session();
+    let digest = |plan: &Plan| on_gpu(&session, plan, options()).1;
+    let fixed = digest(&models::plan(60)).digest.expect("a digest");
+    let mut turning = 0;
+    for percent in [40, 60, 80] {
+        let mut request = models::request(percent);
+        // Copies far longer than compute: a fixed set copies more than turns need.
+        request.device.h2d.rate = vramplan::units::Rate::new(2_000_000_000);
+        request.granularity = Granularity::Rotating;
+        let mut plan = request.plan().expect("a plan");
+        turning += usize::from(plan.components[0].turns > 1);
+        plan.components[0].passes = 2 * plan.components[0].turns + 1;
+        let (gpu, measured) = on_gpu(&session, &plan, options());
+        assert_eq!(operations(&gpu), operations(&in_simulator(&plan)));
+        assert_eq!(measured.verified_passes, plan.components[0].passes);
+        assert_eq!(measured.digest.expect("a digest"), fixed);
+    }
+    assert!(turning > 0, "taking turns wins somewhere");
     session.assert_no_leaks();
 }
 
@@ -183,7 +206,8 @@ fn the_stand_ins_times_are_the_simulators() {
             for sync in &mut plan.components[0].host_syncs {
                 sync.cost = Nanos::ZERO;
             }
-            let (gpu, measured) = on_gpu(&session, &plan, Options { verify: false, ..options() });
+            let (gpu, measured) =
+                on_gpu(&session, &plan, Options { verify: Verify::No, ..options() });
             let sim = in_simulator(&plan);
             let end = |kept: &Kept| kept.spans.iter().map(|span| span.end.get()).max();
             let (measured_end, predicted) = (end(&gpu), end(&sim));
@@ -220,7 +244,7 @@ fn nothing_is_allocated_or_waited_for_inside_a_pass() {
         plan.components[0].passes = passes;
         let before: Vec<u64> =
             counted.iter().map(|call| session.get(&format!("calls:{call}"))).collect();
-        on_gpu(&session, &plan, Options { verify: false, ..options() });
+        on_gpu(&session, &plan, Options { verify: Verify::No, ..options() });
         let after = counted.iter().map(|call| session.get(&format!("calls:{call}")));
         calls.push(after.zip(before).map(|(after, before)| after - before).collect::<Vec<_>>());
     }
@@ -233,7 +257,7 @@ fn one_copy_per_piece() {
     let plan = models::plan(50);
     let (program, _) = models::lowered(&plan);
     let before = session.get("calls:cuMemcpyHtoDAsync_v2");
-    let (kept, _) = on_gpu(&session, &plan, Options { verify: false, ..options() });
+    let (kept, _) = on_gpu(&session, &plan, Options { verify: Verify::No, ..options() });
     let copies = kept.spans.iter().filter(|span| span.op == OpKind::Copy).count() as u64;
     assert_eq!(session.get("calls:cuMemcpyHtoDAsync_v2") - before, copies);
     assert!(program.phases[0].places.iter().any(|pieces| pieces.len() > 1), "blocks are split");

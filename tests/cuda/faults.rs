@@ -3,11 +3,10 @@
 use std::cell::Cell;
 
 use expect_test::expect;
-use vramplan::backend::cuda::{Cuda, Gpu, Options, Pattern, Weights};
+use vramplan::backend::cuda::{Choice, Cuda, Gpu, Options, Pattern, Stretch, Verify, Weights};
 use vramplan::backend::{Backend, Passed, Recorder};
 use vramplan::error::{Error, Result};
 use vramplan::profile::{Span, VramSample};
-use vramplan::program::image::BlockImage;
 
 use crate::conformance::{Kept, options};
 use crate::driver::{self, Session};
@@ -128,7 +127,7 @@ fn a_wrong_byte_is_found_and_named() {
     expect!["run failed: transformer.double_blocks.1, pass 2, offset 655360 (to 663985) of the block, piece 0 at 3480064 in the slab: the bytes on the device are not the host's (digest 50b99473adc2d277, expected c7b34f09a725aec7)"].assert_eq(&text);
     session.reset();
     session.set("flip", copies / 2);
-    let (_, outcome) = run(&session, Options { verify: false, ..options() });
+    let (_, outcome) = run(&session, Options { verify: Verify::No, ..options() });
     outcome.expect("nobody looked");
 }
 
@@ -153,13 +152,13 @@ struct HalfGone {
 }
 
 impl Weights for HalfGone {
-    fn read(&self, _: &str, block: &BlockImage, _: u64, into: &mut [u8]) -> Result<()> {
+    fn read(&self, from: Stretch<'_>, into: &mut [u8]) -> Result<()> {
         let before = self.read.fetch_add(into.len() as u64, std::sync::atomic::Ordering::Relaxed);
         if before < 1 << 20 {
             return Ok(());
         }
         let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        Err(Error::Read { file: format!("{} of a disk", block.block), source })
+        Err(Error::Read { file: format!("{} of a disk", from.block.block), source })
     }
 }
 
@@ -208,17 +207,25 @@ impl Recorder for Impatient {
 #[test]
 fn an_interrupted_run_keeps_what_was_issued() {
     let session = driver::session();
-    let (program, images) = models::lowered(&models::plan(50));
-    let pattern = Pattern { seed: 3 };
-    let mut recorder = Impatient { kept: Kept::default(), asked: Cell::new(0), passed: 0 };
-    {
-        let cuda = Cuda::new(session.gpu(), &images, &pattern, options());
-        let error = cuda.run(&program, &mut recorder).expect_err("interrupted");
-        expect!["run failed: interrupted after 3 of 5 passes of transformer"]
-            .assert_eq(&error.to_string());
+    for (graph, passes) in [(Choice::Off, 5), (Choice::On, 40)] {
+        let mut plan = models::plan(50);
+        plan.components[0].passes = passes;
+        let (program, images) = models::lowered(&plan);
+        let pattern = Pattern { seed: 3 };
+        let mut recorder = Impatient { kept: Kept::default(), asked: Cell::new(0), passed: 0 };
+        let text = {
+            let options = Options { graph, ..options() };
+            let cuda = Cuda::new(session.gpu(), &images, &pattern, options);
+            cuda.run(&program, &mut recorder).expect_err("interrupted").to_string()
+        };
+        let issued = text.strip_prefix("run failed: interrupted after ");
+        let issued =
+            issued.and_then(|rest| rest.split_once(&format!(" of {passes} passes of transformer")));
+        let issued: u32 = issued.expect("how many").0.parse().expect("a number");
+        assert!(issued >= 3 && issued < passes && (graph == Choice::On || issued == 3), "{text}");
+        assert_eq!(recorder.passed, issued);
+        let last = recorder.kept.spans.iter().map(|span| span.pass).max();
+        assert!(last >= Some(issued - 1), "{last:?}");
+        session.assert_no_leaks();
     }
-    assert_eq!(recorder.passed, 3);
-    let last = recorder.kept.spans.iter().map(|span| span.pass).max();
-    assert!(last >= Some(2), "{last:?}");
-    session.assert_no_leaks();
 }

@@ -10,11 +10,16 @@
 #![expect(clippy::panic, clippy::cast_possible_truncation, reason = "small numbers, loud failures")]
 
 mod command;
+mod commands;
 mod conformance;
+mod disk;
 mod driver;
 mod faults;
+mod graphs;
+mod machine;
 mod models;
 mod ptx;
+mod script;
 
 // The library is opened by its path; naming the crate makes cargo build it.
 use vramplan_standin as _;

@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "tests and benchmark use a part each")]
 
-use vramplan::device::DeviceSpec;
+use vramplan::device::{DeviceSpec, Link};
 use vramplan::model::Manifest;
-use vramplan::plan::{ComponentInput, Granularity, Plan, Policy, Request, Unit, bound};
+use vramplan::plan::{
+    ComponentInput, Granularity, HostMemory, Plan, Policy, Request, Residency, Unit, bound,
+};
 use vramplan::program::image::{ComponentImage, images};
 use vramplan::program::{self, Program};
 use vramplan::units::{Bytes, Nanos, Rate};
@@ -36,7 +38,8 @@ components:
       - {list: single_blocks, kind: single, count: 7}
 ";
 
-const WORKLOAD: &str = "
+/// Its workload, as a file.
+pub const WORKLOAD: &str = "
 format: vramplan/workload/1
 passes: 5
 tokens: {image: 64}
@@ -56,7 +59,7 @@ pub fn device() -> DeviceSpec {
     device.name = "vramplan stand-in (no GPU)".into();
     device.vram = Bytes::new(1 << 30);
     device.alignment = 256;
-    let rate = |link: &mut vramplan::device::Link, rate, latency| {
+    let rate = |link: &mut Link, rate, latency| {
         (link.rate, link.latency) = (Rate::new(rate), Nanos::new(latency));
     };
     rate(&mut device.h2d, 25_000_000_000, 10_000);
@@ -83,6 +86,9 @@ fn request_for(manifest: Manifest, percent: u64) -> Request {
         granularity: Granularity::Tensor,
         unit: Unit::Block,
         host: None,
+        holds: Default::default(),
+        generations: 1,
+        rank: None,
         manifest,
     }
 }
@@ -92,6 +98,28 @@ pub fn plan(percent: u64) -> Plan {
     request(percent).plan().expect("a plan")
 }
 
+/// Our plan, with every second streamed piece read from disk for each use.
+pub fn plan_from_disk(percent: u64) -> Plan {
+    let mut plan = plan(percent);
+    onto_disk(&mut plan);
+    plan
+}
+
+/// Every second streamed piece is read from disk for each use.
+pub fn onto_disk(plan: &mut Plan) {
+    let disk = Link { rate: Rate::new(3_000_000_000), latency: Nanos::new(80_000), points: vec![] };
+    plan.device.disk = Some(disk);
+    let blocks = plan.components[0].blocks.iter_mut();
+    let pieces = blocks.flat_map(|block| &mut block.pieces);
+    let streamed = pieces.filter_map(|piece| match &mut piece.residency {
+        Residency::Streamed(stream) => Some(stream),
+        Residency::Resident => None,
+    });
+    for stream in streamed.step_by(2) {
+        stream.from = HostMemory::Disk;
+    }
+}
+
 /// Every policy at its best setting under a budget, by its name; those that fit.
 pub fn policies(percent: u64) -> Vec<(String, Plan)> {
     let request = request(percent);
@@ -99,7 +127,7 @@ pub fn policies(percent: u64) -> Vec<(String, Plan)> {
         request.prepare().expect("it fits").into_iter().map(|prepared| prepared.input).collect();
     let bounds = bound::bound(&inputs[0].instance);
     let each = |policy: Policy| {
-        let mut explored = policy.explore(&inputs[0]).expect("settings");
+        let explored = policy.explore(&inputs[0]).expect("settings");
         let setting = explored.best(&inputs[0], &bounds).expect("a search")?;
         let plan = request.assemble(vec![setting.plan]).expect("a plan");
         Some((policy.spec().name.to_owned(), plan))

@@ -1,34 +1,62 @@
 #!/usr/bin/env bash
-# Measures on a real GPU everything that the CUDA backend promises, and prints one table.
+# Measures on a real GPU everything that the CUDA backend promises, and prints one table with a verdict per line.
 #
 #   tests/gpu/measure.sh [OUT]        # OUT: where files go, default reports/gpu; needs cargo, python3, an NVIDIA GPU
 #
-# VRAMPLAN_MODELS="flux1-dev qwen-image"  models, default: flux1-dev qwen-image wan2.2-t2v-a14b (those that exist)
+# VRAMPLAN_MODELS="flux1-dev qwen-image"  models or manifests; default: flux1-dev qwen-image wan2.2-t2v-a14b
+# VRAMPLAN_WORKLOAD=FILE                  a workload instead of the models' own
+# VRAMPLAN_SHARES="25 50 75"              budgets, in percent of the model's weights
 # VRAMPLAN_PASSES=8                       passes per run
-# VRAMPLAN_POLICIES="sync vllm-omni"      policies to run beside ours; all of them with "all", which takes hours: every
+# VRAMPLAN_POLICIES="sync,vllm-omni"      policies to run beside ours; all of them with "all", which takes hours: every
 #                                         run fills page-locked memory with the whole model
 # VRAMPLAN_BIN=target/release/vramplan    a binary that is built already
+# VRAMPLAN_TESTS, VRAMPLAN_BENCH          commands instead of `cargo test` and `cargo bench`
 # CUBLAS=/path/to/lib                     folder of libcublasLt.so.12 or .13, where it is not on the loader's path
+#
+# VRAMPLAN_STANDIN_LIBRARY                the tests' stand-in for a driver: proves the commands, measures nothing
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-reports/gpu}
 passes=${VRAMPLAN_PASSES:-8}
+shares=${VRAMPLAN_SHARES:-25 50 75}
+workload=(${VRAMPLAN_WORKLOAD:+--workload "$VRAMPLAN_WORKLOAD"})
 mkdir -p "$out"
 unset CUDARC_CUDA_VERSION
+export REQUIRE_GPU=1
 # Python wheels bring cuBLASLt to where no loader looks.
 cublas=${CUBLAS:-$(python3 -c 'import nvidia.cublas, os; print(os.path.join(list(nvidia.cublas.__path__)[0], "lib"))' 2>/dev/null || true)}
 [ -n "$cublas" ] && export LD_LIBRARY_PATH="$cublas${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+if [ -n "${VRAMPLAN_STANDIN_LIBRARY:-}" ]; then
+  mkdir -p "$out/lib"
+  for name in libcuda.so libcuda.so.1 libcublasLt.so.12; do
+    ln -sf "$VRAMPLAN_STANDIN_LIBRARY" "$out/lib/$name"
+  done
+  export LD_LIBRARY_PATH="$(cd "$out/lib" && pwd)" VRAMPLAN_ALLOW_STANDIN=1
+  unset REQUIRE_GPU
+fi
 vp=${VRAMPLAN_BIN:-target/release/vramplan}
 [ -n "${VRAMPLAN_BIN:-}" ] || cargo build --locked --release
 say() { printf '\n== %s\n' "$*" >&2; }
+# Runs a command, its answer into a file; prints the seconds it took.
+timed() {
+  local file=$1 from to
+  shift
+  from=$(date +%s%N); "$@" >"$file"; to=$(date +%s%N)
+  echo "$(((to - from) / 1000000))e-3"
+}
+# The stand-in counts the time of copies that it does not make; a GPU knows nothing of this.
+copies_need_no_bytes() { VRAMPLAN_STANDIN="${VRAMPLAN_STANDIN:+$VRAMPLAN_STANDIN,}real_copies=0" "$@"; }
+# Runs a command whose failure is a line of the table, not the end.
+try() { "$@" || { say "FAILED: $*"; failed=$((failed + 1)); }; }
+failed=0
 
 say "conformance tests on this GPU"
-if REQUIRE_GPU=1 cargo test --locked --test cuda; then tests=pass; else tests=FAIL; fi
+if ${VRAMPLAN_TESTS:-cargo test --locked --test cuda} >&2; then tests=pass; else tests=FAIL; fi
 
-say "probe, quick then full, timed"
-quick=$( { /usr/bin/time -f %e "$vp" probe --quick -o "$out/quick.yaml" >/dev/null; } 2>&1 | tail -1)
-full=$( { /usr/bin/time -f %e "$vp" probe -o "$out/gpu.yaml" --format json >"$out/probe.json"; } 2>&1 | tail -1)
-"$vp" probe -o "$out/gpu.yaml" | tee "$out/probe.txt" >&2
+say "probe, quick then full, timed; a plain loop of copies; nvbandwidth where it is installed"
+quick=$(copies_need_no_bytes timed /dev/null "$vp" probe --quick -o "$out/quick.yaml")
+full=$(copies_need_no_bytes timed "$out/probe.json" "$vp" probe -o "$out/gpu.yaml" --format json)
+loop=$(copies_need_no_bytes python3 tests/gpu/loop.py)
 bandwidth=""
 if command -v nvbandwidth >/dev/null; then
   nvbandwidth -t host_to_device_memcpy_ce -j >"$out/nvbandwidth.json" && bandwidth="$out/nvbandwidth.json"
@@ -39,51 +67,53 @@ models=${VRAMPLAN_MODELS:-$("$vp" models --format json | python3 -c '
 import json, sys
 names = [m["name"] for m in json.load(sys.stdin)["models"]]
 print(*[n for n in names if n.startswith(("flux1-dev", "qwen-image", "wan2.2"))][:3])')}
-
-policies=${VRAMPLAN_POLICIES:-sync sglang-layerwise sglang-strided vllm-omni diffusers-stream musubi-ring}
-[ "$policies" = all ] && policies=$("$vp" policies --format json | python3 -c '
-import json, sys
-print(*[p["policy"] for p in json.load(sys.stdin)["policies"]])')
+policies=(--policies "${VRAMPLAN_POLICIES:-sync,sglang-layerwise,sglang-strided,vllm-omni,diffusers-stream,musubi-ring}")
+[ "${VRAMPLAN_POLICIES:-}" = all ] && policies=()
 
 # By share of the model's weights that the budget leaves: copy-bound, balanced, compute-bound.
 for model in $models; do
-  total=$("$vp" models --format json | python3 -c '
+  name=$(basename "$model" .yaml)
+  on=(--device "$out/gpu.yaml" --passes "$passes" ${workload[@]+"${workload[@]}"})
+  # What the reserve is, and all weights, from a plan that surely fits.
+  read -r total reserve < <("$vp" plan "$model" "${on[@]}" --vram 4TiB -o "$out/$name.all.yaml" --format json 2>/dev/null | python3 -c '
 import json, sys
-m = next(m for m in json.load(sys.stdin)["models"] if m["name"] == sys.argv[1])
-print(next(c["total_bytes"] for c in m["components"] if c["name"] == m["main_component"]))' "$model")
-  for share in 25 50 75; do
-    base="$out/$model-$share"
-    # The reserve comes on top; ask for it from a plan that surely fits.
-    reserve=$("$vp" plan "$model" --device "$out/gpu.yaml" --vram 4TiB -o "$base.all.yaml" --format json 2>/dev/null | python3 -c '
-import json, sys; p = json.load(sys.stdin); print(p["budget_bytes"] - p["weights_budget_bytes"])')
+p = json.load(sys.stdin)
+reserve = p["budget_bytes"] - p["weights_budget_bytes"]
+print(p["peak_bytes"] - reserve, reserve)')
+  for share in $shares; do
+    folder="$out/$name-$share"
     budget=$((total * share / 100 + reserve))
-    if [ "$budget" -gt "$vram" ]; then say "$model at $share %: $budget bytes are not free"; continue; fi
-    say "$model at $share %: $budget bytes"
-    "$vp" plan "$model" --device "$out/gpu.yaml" --vram "$budget" --passes "$passes" -o "$base.hybrid.yaml" >/dev/null
+    if [ "$budget" -gt "$vram" ]; then say "$name at $share %: $budget bytes are not free"; continue; fi
+    say "$name at $share %: $budget bytes"
+    mkdir -p "$folder"
+    if ! "$vp" plan "$model" "${on[@]}" --vram "$budget" -o "$folder/plan.yaml" >/dev/null; then
+      say "$name at $share %: no plan fits"; continue
+    fi
+    run=("$vp" run "$folder/plan.yaml" --backend cuda ${workload[@]+"${workload[@]}"})
     # Times: compute as predicted (spin), so that the plan is what is measured; then with real products.
-    "$vp" run "$base.hybrid.yaml" --backend cuda --compute spin --overhead -o "$base.hybrid.json.gz" || true
-    "$vp" run "$base.hybrid.yaml" --backend cuda --model "$model" --compute gemm -o "$base.gemm.json.gz" || true
-    # Bytes: every one of them compared on the device.
-    "$vp" run "$base.hybrid.yaml" --backend cuda --model "$model" --compute spin --verify -o "$base.verify.json.gz" || true
-    for policy in $policies; do
-      [ "$policy" = hybrid ] && continue
-      "$vp" plan "$model" --device "$out/gpu.yaml" --vram "$budget" --passes "$passes" --policy "$policy" -o "$base.$policy.yaml" >/dev/null 2>&1 || continue
-      "$vp" run "$base.$policy.yaml" --backend cuda --model "$model" --compute spin --verify -o "$base.$policy.verify.json.gz" >/dev/null || true
-      "$vp" run "$base.$policy.yaml" --backend cuda --compute spin -o "$base.$policy.json.gz" >/dev/null || true
-    done
+    try "${run[@]}" --compute spin --graph off --overhead -o "$folder/spin.json.gz" >&2
+    try "${run[@]}" --compute spin --graph auto -o "$folder/graph.json.gz" >&2
+    try "${run[@]}" --model "$model" --compute gemm -o "$folder/gemm.json.gz" >&2
+    # Bytes: every one of every pass compared on the device.
+    try "${run[@]}" --model "$model" --compute spin --verify -o "$folder/verify.json.gz" >&2
+    # Policies: each at its best setting, as its engine would run it.
+    try "$vp" compare "$model" "${on[@]}" --vram "$budget" ${policies[@]+"${policies[@]}"} \
+      --backend cuda --compute spin --graph off -o "$folder/compare" >&2
+    try "$vp" report "$folder/spin.json.gz" -o "$folder/report" >&2
   done
 done
 
 sanitizer="not installed"
-if command -v compute-sanitizer >/dev/null; then
+small=$(ls "$out"/*/plan.yaml 2>/dev/null | head -1)
+if command -v compute-sanitizer >/dev/null && [ -n "$small" ]; then
   sanitizer=""
-  small=$(ls "$out"/*.hybrid.yaml 2>/dev/null | head -1)
   for tool in memcheck racecheck initcheck; do
     if compute-sanitizer --tool "$tool" --error-exitcode 9 "$vp" run "$small" --backend cuda --compute touch --verify \
       --passes 1 >"$out/$tool.txt" 2>&1; then sanitizer+="$tool clean; "; else sanitizer+="$tool FAILED ($out/$tool.txt); "; fi
   done
 fi
 say "host time to issue"
-REQUIRE_GPU=1 cargo bench --locked --bench cuda | tee "$out/issue.txt" >&2
+${VRAMPLAN_BENCH:-cargo bench --locked --bench cuda} | tee "$out/issue.txt" >&2
 
-python3 tests/gpu/table.py "$out" --quick "$quick" --full "$full" --tests "$tests" --sanitizer "$sanitizer" --nvbandwidth "$bandwidth" | tee "$out/table.md"
+python3 tests/gpu/table.py "$out" --quick "$quick" --full "$full" --tests "$tests" --sanitizer "$sanitizer" \
+  --loop "$loop" --nvbandwidth "$bandwidth" --failed "$failed" | tee "$out/table.md"

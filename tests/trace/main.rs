@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod generate;
+mod offload;
 
 use std::fs;
 use std::io::Read;
@@ -55,7 +56,20 @@ fn the_answer_is_a_screen_and_a_folder() {
     expect_test::expect_file!["../golden/trace/generated.txt"].assert_eq(&text);
     let out = folder.path().join("out");
     let page = fs::read_to_string(out.join("report.html")).expect("a page");
-    assert!(page.contains("GPU 0: A generated GPU") && !page.contains("<script"));
+    assert!(page.contains("GPU 0: A generated GPU") && page.matches("<script").count() == 2);
+    let mut files: Vec<String> = fs::read_dir(&out)
+        .expect("the folder")
+        .map(|file| file.expect("a file").file_name().to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    let wanted = "figures.csv rates.csv rates.png rates.svg report.html spans.csv summary.json summary.md timeline.png timeline.svg";
+    assert_eq!(files.join(" "), wanted);
+    let rates = fs::read_to_string(out.join("rates.csv")).expect("rates");
+    // 2.5 MB in 100 us, every one of them.
+    let row = format!("HtoD pinned,2097152,20,50000000,2000000{}", ",25000000000".repeat(5));
+    assert_eq!(rates.lines().nth(1), Some(row.as_str()));
+    let figures = fs::read_to_string(out.join("figures.csv")).expect("figures");
+    assert!(figures.contains("\n0,kernel_and_htod,1000000\n"), "{figures}");
     let rows = fs::read_to_string(out.join("spans.csv")).expect("rows");
     assert_eq!(rows.lines().count() as u64, 20 * ROWS_PER_STEP + 1);
     let summary = fs::read(out.join("summary.json")).expect("a summary");
@@ -81,10 +95,11 @@ fn a_cut_trace_is_answered_and_exits_with_3() {
 #[test]
 fn what_is_no_trace_is_refused_and_nothing_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cases: [(&str, &[u8], &str); 4] = [
+    let cases: [(&str, &[u8], &str); 5] = [
         ("x.nsys-rep", b"\x01\x02\x03", "nsys export --type sqlite"),
         ("empty.json", b"", "an empty file"),
         ("text.json", b"hello", "a file that begins \"hello\""),
+        ("deep.json", &[b'['; 5_000], "nested more deeply than any profiler writes"),
         ("x.sqlite", b"SQLite format 3\0 and then nothing", "the database"),
     ];
     for (name, bytes, why) in cases {
@@ -181,6 +196,39 @@ fn a_trace_becomes_a_workload_and_a_device_and_then_a_plan() {
     // 720 us of kernels a block, 200 MB at 25 GB/s: the link binds.
     let pass = plan["components"][0]["pass_ns"].as_u64().expect("a time");
     assert!(pass > 50 * 720_000, "{pass}");
+}
+
+#[test]
+fn an_engine_that_streams_its_weights_is_planned_again_from_its_copies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("t.json"), offload::offload(4)).expect("written");
+    let layer: u64 = offload::COPIES.iter().sum();
+    let model = format!(
+        "format: vramplan/manifest/1\nmodel: streamed\nkinds:\n  layer: {{bytes: {layer}}}\ncomponents:\n  \
+         - name: model\n    root: {{bytes: {}}}\n    blocks:\n      - {{list: layers, kind: layer, count: {}}}\n",
+        offload::HEAD,
+        offload::LAYERS
+    );
+    fs::write(folder.path().join("model.yaml"), model).expect("written");
+    let derive =
+        ["trace", "t.json", "--workload", "model.yaml", "-o", "w.yaml", "--device-out", "d.yaml"];
+    let derived = json(folder.path(), &derive);
+    let workload = &derived["workload"];
+    assert_eq!((&workload["found"], &workload["passes"]), (&"repeating_copies".into(), &4.into()));
+    let kernels: u64 = offload::KERNELS.iter().map(|us| us * 1_000).sum();
+    assert_eq!(workload["blocks_per_pass_ns"], offload::LAYERS * kernels);
+    let text = fs::read_to_string(folder.path().join("w.yaml")).expect("a workload");
+    assert!(
+        text.contains("found by copies that repeat") && text.contains("layers.11: 1.09ms"),
+        "{text}"
+    );
+    // 772 MB a layer over 25 GB/s is far more than 1.09 ms of kernels: the same GPU with room for half of the layers.
+    let plan =
+        ["plan", "model.yaml", "--device", "d.yaml", "--vram", "8GiB", "--workload", "w.yaml"];
+    let plan = json(folder.path(), &plan);
+    let pass = plan["components"][0]["pass_ns"].as_u64().expect("a time");
+    let streamed = offload::LAYERS * (layer / 25 + kernels);
+    assert!(pass > offload::LAYERS * kernels && pass < streamed, "{pass} of {streamed}");
 }
 
 #[test]

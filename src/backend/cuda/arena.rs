@@ -17,9 +17,19 @@ use crate::units::Bytes;
 
 /// Where the bytes of weights come from. Called from several threads.
 pub trait Weights: Sync {
-    /// Writes the bytes that lie at `offset` of the image of a block into `into`.
-    fn read(&self, component: &str, block: &BlockImage, offset: u64, into: &mut [u8])
-    -> Result<()>;
+    /// Writes the bytes of a stretch, as many as `into` holds.
+    fn read(&self, from: Stretch<'_>, into: &mut [u8]) -> Result<()>;
+}
+
+/// Where bytes of weights begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch<'a> {
+    /// The component's name.
+    pub component: &'a str,
+    /// The block.
+    pub block: &'a BlockImage,
+    /// The first byte's place in the block's image.
+    pub offset: u64,
 }
 
 /// Weights made up from a seed, the same for every plan of a model: values near ±0.01 in the 16-bit formats, so that
@@ -31,16 +41,10 @@ pub struct Pattern {
 }
 
 impl Weights for Pattern {
-    fn read(
-        &self,
-        component: &str,
-        block: &BlockImage,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<()> {
+    fn read(&self, from: Stretch<'_>, into: &mut [u8]) -> Result<()> {
         let name = |text: &str| text.bytes().fold(0u64, |sum, byte| mix(sum ^ u64::from(byte)));
-        let key = mix(self.seed ^ name(component)) ^ name(&block.block);
-        let mut at = offset;
+        let key = mix(self.seed ^ name(from.component)) ^ name(&from.block.block);
+        let mut at = from.offset;
         let mut rest = into;
         while !rest.is_empty() {
             let word = mix(key ^ (at / 8)) & 0x83FF_83FF_83FF_83FF | 0x3C00_3C00_3C00_3C00;
@@ -64,8 +68,17 @@ const PORTION: u64 = 16 << 20;
 /// Where a piece lies in host memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HostPlace {
-    pinned: bool,
+    memory: HostMemory,
     at: u64,
+}
+
+/// How an arena is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making {
+    /// Whether verification will need digests.
+    pub digests: bool,
+    /// Whether page-locked memory is write-combined: the host only ever writes it, in order.
+    pub write_combined: bool,
 }
 
 /// The host memory of one component.
@@ -88,29 +101,32 @@ pub(super) fn chunks(bytes: u64) -> usize {
 }
 
 impl Arena {
-    /// Allocates and fills. `digests` says whether verification will need them.
+    /// Allocates and fills. Pieces that are read from disk for each use take no place.
     pub fn new(
         gpu: &Rc<Gpu>,
         component: &ComponentImage,
         weights: &dyn Weights,
-        digests: bool,
+        making: Making,
     ) -> Result<Self> {
-        let (mut pinned, mut pageable, mut count) = (0u64, 0u64, 0usize);
+        let (mut pinned, mut pageable, mut none, mut count) = (0u64, 0u64, 0u64, 0usize);
         let mut places = Vec::with_capacity(component.blocks.len());
         for block in &component.blocks {
             let mut of_block = Vec::with_capacity(block.pieces.len());
             for piece in &block.pieces {
                 let bytes = piece.bytes();
-                let locked = piece.memory != HostMemory::Pageable;
-                let end = if locked { &mut pinned } else { &mut pageable };
+                let end = match piece.memory {
+                    HostMemory::Pinned => &mut pinned,
+                    HostMemory::Pageable => &mut pageable,
+                    HostMemory::Disk => &mut none,
+                };
                 let at = *end;
                 *end = (at + bytes).next_multiple_of(ALIGNMENT);
-                of_block.push(HostPlace { pinned: locked, at });
+                of_block.push(HostPlace { memory: piece.memory, at });
                 count += piece.ranges.iter().map(|r| chunks(r.end - r.start)).sum::<usize>();
             }
             places.push(of_block);
         }
-        let memory = PinnedMemory::new(gpu, pinned, false, false).map_err(|failure| {
+        let memory = PinnedMemory::new(gpu, pinned, false, making.write_combined).map_err(|failure| {
             let component = &component.component;
             let asked = Bytes::new(pinned).human();
             Error::Run(format!(
@@ -124,25 +140,31 @@ impl Arena {
             pageable: vec![0; pageable],
             pageable_start: std::ptr::null_mut(),
             places,
-            digests: vec![0; if digests { count } else { 0 }],
+            digests: vec![0; if making.digests { count } else { 0 }],
             locked: Bytes::new(pinned),
         };
-        arena.fill(component, weights)?;
+        arena.fill(component, weights, making.write_combined)?;
         arena.pageable_start = arena.pageable.as_mut_ptr();
         Ok(arena)
     }
 
-    /// The address of a piece.
+    /// The address of a piece; of one from disk, counted from where it will be read to.
     pub fn address(&self, place: HostPlace) -> *mut u8 {
-        let base = match place.pinned {
-            true => self.pinned.address(),
-            false => self.pageable_start,
+        let base = match place.memory {
+            HostMemory::Pinned => self.pinned.address(),
+            HostMemory::Pageable => self.pageable_start,
+            HostMemory::Disk => return std::ptr::null_mut(),
         };
         base.wrapping_add(usize::try_from(place.at).unwrap_or(usize::MAX))
     }
 
     /// Fills both memories in parallel. After an error nothing of the arena is used.
-    fn fill(&mut self, component: &ComponentImage, weights: &dyn Weights) -> Result<()> {
+    fn fill(
+        &mut self,
+        component: &ComponentImage,
+        weights: &dyn Weights,
+        write_combined: bool,
+    ) -> Result<()> {
         let jobs = {
             let mut pinned = Cutter::new(self.pinned.bytes_mut());
             let mut pageable = Cutter::new(&mut self.pageable);
@@ -150,16 +172,25 @@ impl Arena {
             let mut jobs = Vec::new();
             for (block, places) in component.blocks.iter().zip(&self.places) {
                 for (piece, place) in block.pieces.iter().zip(places) {
-                    let memory = if place.pinned { &mut pinned } else { &mut pageable };
-                    memory.skip_to(place.at);
+                    let (mut memory, aside) = match place.memory {
+                        HostMemory::Pinned => (Some(&mut pinned), write_combined),
+                        HostMemory::Pageable => (Some(&mut pageable), false),
+                        // Read for each use; here only for what digests are compared with.
+                        HostMemory::Disk if digests.is_empty() => continue,
+                        HostMemory::Disk => (None, true),
+                    };
+                    if let Some(memory) = &mut memory {
+                        memory.skip_to(place.at);
+                    }
                     for range in &piece.ranges {
                         for portion in portions(range) {
                             let length = portion.end - portion.start;
                             let count = chunks(length).min(digests.len());
                             let (own, after) = std::mem::take(&mut digests).split_at_mut(count);
                             digests = after;
-                            let into = memory.take(length);
-                            jobs.push(Job { block, offset: portion.start, into, digests: own });
+                            let into = memory.as_mut().map(|memory| memory.take(length));
+                            let offset = portion.start;
+                            jobs.push(Job { block, offset, length, into, aside, digests: own });
                         }
                     }
                 }
@@ -202,17 +233,31 @@ fn portions(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
 struct Job<'a> {
     block: &'a BlockImage,
     offset: u64,
-    into: &'a mut [u8],
+    length: u64,
+    /// Where the bytes are to stay; none where only their digests are wanted.
+    into: Option<&'a mut [u8]>,
+    /// Whether they are read into ordinary memory first: write-combined memory is slow to read again.
+    aside: bool,
     digests: &'a mut [u64],
 }
 
 impl Job<'_> {
-    fn run(self, component: &str, weights: &dyn Weights) -> Result<()> {
-        weights.read(component, self.block, self.offset, self.into)?;
+    fn run(mut self, component: &str, weights: &dyn Weights) -> Result<()> {
+        let from = Stretch { component, block: self.block, offset: self.offset };
+        let aside = if self.aside { usize::try_from(self.length).unwrap_or(0) } else { 0 };
+        let mut aside = vec![0; aside];
+        let bytes = match &mut self.into {
+            Some(into) if aside.is_empty() => &mut **into,
+            _ => &mut aside[..],
+        };
+        weights.read(from, bytes)?;
         let step = usize::try_from(CHUNK).unwrap_or(usize::MAX);
         let starts = (self.offset..).step_by(step);
-        for ((chunk, at), out) in self.into.chunks(step).zip(starts).zip(self.digests) {
+        for ((chunk, at), out) in bytes.chunks(step).zip(starts).zip(self.digests) {
             *out = digest(chunk, at);
+        }
+        if let Some(into) = self.into.filter(|into| into.len() == aside.len()) {
+            into.copy_from_slice(&aside);
         }
         Ok(())
     }
@@ -250,15 +295,16 @@ mod tests {
     fn the_pattern_is_the_same_however_it_is_cut() {
         let block = BlockImage { block: "b.0".into(), bytes: 100, pieces: vec![], tensors: vec![] };
         let pattern = Pattern { seed: 7 };
+        let stretch = |component, offset| Stretch { component, block: &block, offset };
         let mut whole = [0; 100];
-        pattern.read("t", &block, 0, &mut whole).expect("made up");
+        pattern.read(stretch("t", 0), &mut whole).expect("made up");
         for (from, to) in [(0, 100), (3, 50), (13, 14), (64, 99)] {
             let mut part = vec![0; to - from];
-            pattern.read("t", &block, from as u64, &mut part).expect("made up");
+            pattern.read(stretch("t", from as u64), &mut part).expect("made up");
             assert_eq!(part, whole[from..to]);
         }
         let mut other = [0; 100];
-        pattern.read("u", &block, 0, &mut other).expect("made up");
+        pattern.read(stretch("u", 0), &mut other).expect("made up");
         assert_ne!(other, whole);
     }
 

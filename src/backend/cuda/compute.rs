@@ -7,6 +7,15 @@ use super::stream::Stream;
 use crate::error::Result;
 use crate::units::Nanos;
 
+/// One use of a block.
+#[derive(Clone, Copy)]
+pub(super) struct Use<'a> {
+    pub with: &'a Prepared<'a>,
+    pub stream: &'a Stream,
+    pub block: usize,
+    pub pass: u32,
+}
+
 /// What stands for a use of a block.
 pub(super) enum Compute {
     /// A kernel that lasts as long as the plan says.
@@ -26,15 +35,9 @@ impl Compute {
         }
     }
 
-    /// Issues one use.
-    pub fn issue(
-        &self,
-        with: &Prepared<'_>,
-        stream: &Stream,
-        block: usize,
-        pass: u32,
-        time: Nanos,
-    ) -> Result<()> {
+    /// Issues one use that lasts so long in the plan.
+    pub fn issue(&self, of: Use<'_>, time: Nanos) -> Result<()> {
+        let Use { with, stream, block, pass } = of;
         match self {
             Self::Spin if time.is_zero() => Ok(()),
             Self::Spin => Ok(with.kernels.spin(stream, time)?),
@@ -45,7 +48,7 @@ impl Compute {
                 }
                 Ok(())
             }
-            Self::Gemm(gemm) => gemm.issue(with, stream, block, pass),
+            Self::Gemm(gemm) => gemm.issue(of),
         }
     }
 }

@@ -7,13 +7,13 @@
 
 #![expect(unsafe_code, reason = "looks functions up in the driver library; calls nothing")]
 
-use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::fmt;
 use std::sync::OnceLock;
 
 use cudarc::driver::sys::{
-    self, CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUmodule,
-    CUstream,
+    self, CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUgraph,
+    CUgraphExec, CUmodule, CUstream,
 };
 
 use crate::error::{Error, Result};
@@ -109,6 +109,20 @@ tables! {
             *mut *mut c_void, *mut *mut c_void
         );
     }
+    graph {
+        begin: "cuStreamBeginCapture_v2"(CUstream, c_uint);
+        end: "cuStreamEndCapture"(CUstream, *mut CUgraph);
+        instantiate: "cuGraphInstantiateWithFlags"(*mut CUgraphExec, CUgraph, c_ulonglong);
+        upload: "cuGraphUpload"(CUgraphExec, CUstream);
+        launch: "cuGraphLaunch"(CUgraphExec, CUstream);
+        destroy: "cuGraphDestroy"(CUgraph);
+        destroy_exec: "cuGraphExecDestroy"(CUgraphExec);
+        record: "cuEventRecordWithFlags"(CUevent, CUstream, c_uint);
+    }
+    value {
+        wait: "cuStreamWaitValue32_v2"(CUstream, CUdeviceptr, u32, c_uint);
+        write: "cuStreamWriteValue32_v2"(CUstream, CUdeviceptr, u32, c_uint);
+    }
 }
 
 /// The driver: its functions by what they are about.
@@ -117,6 +131,10 @@ pub(super) struct Driver {
     pub memory: memory::Table,
     pub stream: stream::Table,
     pub kernel: kernel::Table,
+    /// Work captured and launched as one; drivers before 470 lack parts of it.
+    graph: std::result::Result<graph::Table, String>,
+    /// Streams that wait for a number in memory; drivers before 515 lack it.
+    value: std::result::Result<value::Table, String>,
 }
 
 impl Driver {
@@ -146,7 +164,19 @@ impl Driver {
             memory: memory::Table::load().map_err(too_old)?,
             stream: stream::Table::load().map_err(too_old)?,
             kernel: kernel::Table::load().map_err(too_old)?,
+            graph: graph::Table::load().map_err(|missing| lacks(&missing)),
+            value: value::Table::load().map_err(|missing| lacks(&missing)),
         })
+    }
+
+    /// What graphs need, or what of it is missing.
+    pub fn graph(&self) -> std::result::Result<&graph::Table, &str> {
+        self.graph.as_ref().map_err(String::as_str)
+    }
+
+    /// What waits for numbers in memory need, or what of it is missing.
+    pub fn value(&self) -> std::result::Result<&value::Table, &str> {
+        self.value.as_ref().map_err(String::as_str)
     }
 
     /// Turns a status into an error that says which call failed and what the driver says about it.
@@ -167,6 +197,10 @@ impl Driver {
         let text = text(self.device.error_text).unwrap_or_default();
         Failure { call, status, name, text }
     }
+}
+
+fn lacks(missing: &[&str]) -> String {
+    format!("the CUDA driver library lacks {}", missing.join(", "))
 }
 
 /// The backend cannot be used here.

@@ -10,21 +10,21 @@
 //! allocates nothing, calls nothing back and waits for nothing, except where the program itself says that the host
 //! does.
 
-#![expect(unsafe_code, reason = "starts copies; what they demand stands beside them")]
-
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::arena::Arena;
 use super::clock;
 use super::compute::Compute;
+use super::disk::{Disk, Reads, Staging};
 use super::gpu::{Gpu, Outcome};
 use super::kernels::Kernels;
 use super::memory::Device;
 use super::read::Reader;
-use super::steps::{Action, Step, offset, steps};
+use super::repeat::Repeat;
+use super::steps::{Step, steps};
 use super::stream::{Event, Priority, Stream};
-use super::verify::Verifier;
+use super::verify::{Verifier, Verify};
 use crate::backend::{Passed, Recorder};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
@@ -42,6 +42,8 @@ pub(super) struct Settings {
     pub in_flight: u32,
     /// Every how many passes operations are timed; 0 for never.
     pub sample: u32,
+    /// Which passes have their bytes compared.
+    pub verify: Verify,
 }
 
 impl Settings {
@@ -62,7 +64,14 @@ pub(super) struct Prepared<'a> {
     pub compute: &'a Compute,
     pub verifier: Option<&'a Verifier>,
     pub settings: Settings,
+    /// Passes of one launch, where graphs are launched.
+    pub repeat: Option<u32>,
+    /// What reads from disk, and the ring it reads into, where pieces are.
+    pub disk: Option<(&'a Disk<'a>, &'a Staging)>,
 }
+
+/// The marks of a pass, by lane.
+pub(super) type Marks<'a> = [Option<&'a Event>; Lane::ALL.len()];
 
 /// The events of one operation in one of the passes in flight.
 pub(super) struct Pair {
@@ -75,8 +84,8 @@ pub(super) struct Pair {
 /// A phase that runs.
 pub(super) struct Run<'a> {
     pub with: &'a Prepared<'a>,
-    steps: Vec<Step>,
-    numbering: Numbering,
+    pub steps: Vec<Step>,
+    pub numbering: Numbering,
     streams: [Option<Stream>; Lane::ALL.len()],
     /// By row of passes and operation.
     pub events: Vec<Vec<Pair>>,
@@ -85,7 +94,13 @@ pub(super) struct Run<'a> {
     /// By row of passes and operation: when the host waited.
     pub host_times: Vec<Vec<Option<(Instant, Instant)>>>,
     /// By lane, how many operations of each other lane it has waited for.
-    known: [[u64; Lane::ALL.len()]; Lane::ALL.len()],
+    pub known: [[u64; Lane::ALL.len()]; Lane::ALL.len()],
+    /// Launches of several passes at once, where that was chosen.
+    pub repeat: Option<Repeat>,
+    /// Whether what is issued becomes part of a graph instead of running.
+    pub capturing: bool,
+    /// Reads from disk, where there are any.
+    pub reads: Option<Reads<'a>>,
     /// When the origin was reached, by the host's clock.
     pub host_origin: Instant,
     /// Time that the host took to issue each pass.
@@ -96,7 +111,7 @@ impl<'a> Run<'a> {
     /// Makes streams and events.
     pub fn new(with: &'a Prepared<'a>) -> Result<Self> {
         let phase = with.phase;
-        let steps = steps(phase, with.image, with.arena)?;
+        let steps = steps(phase, with.image, with.arena);
         let ops = &phase.schedule.ops;
         let back = ops.iter().flat_map(|op| &op.waits).map(|wait| wait.passes_back).max();
         // A wait reaches so many passes back; times are read `in_flight` passes later.
@@ -104,7 +119,9 @@ impl<'a> Run<'a> {
         let mut events = Vec::new();
         let mut host_times = Vec::new();
         for _ in 0..rows {
-            events.push(steps.iter().map(|step| pair(with, step)).collect::<Outcome<_>>()?);
+            let timing = with.settings.sample > 0;
+            let pairs = steps.iter().map(|step| pair(with, step, timing, step.awaited));
+            events.push(pairs.collect::<Outcome<_>>()?);
             host_times.push(vec![None; steps.len()]);
         }
         let mut streams: [Option<Stream>; Lane::ALL.len()] = Default::default();
@@ -123,7 +140,7 @@ impl<'a> Run<'a> {
             }
             marks.push(row);
         }
-        Ok(Self {
+        let mut run = Self {
             with,
             steps,
             numbering: Numbering::new(&phase.schedule, phase.passes),
@@ -132,33 +149,63 @@ impl<'a> Run<'a> {
             marks,
             host_times,
             known: Default::default(),
+            repeat: None,
+            capturing: false,
+            reads: None,
             host_origin: clock::host_now(),
             issue: Vec::new(),
-        })
+        };
+        run.repeat = with.repeat.map(|length| Repeat::new(&run, length)).transpose()?;
+        Ok(run)
+    }
+
+    /// The stream of a lane that has one.
+    pub fn stream(&self, lane: Lane) -> Option<&Stream> {
+        self.streams[lane.index()].as_ref()
     }
 
     /// Runs all passes; what has ended is recorded, also when something fails later.
     pub fn run(&mut self, reader: &mut Reader<'_>, recorder: &mut dyn Recorder) -> Result<()> {
-        self.begin()?;
-        let passes = self.with.phase.passes;
-        let mut failed = None;
-        let mut issued = 0;
-        while issued < passes {
+        let Some((disk, staging)) = self.with.disk else {
+            return self.run_passes(reader, recorder);
+        };
+        let (jobs, asked) = std::sync::mpsc::channel();
+        let size = (self.events.len(), self.steps.len());
+        self.reads = Some(Reads::new((disk, staging), jobs, size));
+        std::thread::scope(|scope| {
+            scope.spawn(move || disk.serve(&asked));
+            let outcome = self.run_passes(reader, recorder);
+            if let Some(reads) = &mut self.reads {
+                reads.close();
+            }
+            disk.stop();
+            outcome
+        })
+    }
+
+    fn run_passes(&mut self, reader: &mut Reader<'_>, recorder: &mut dyn Recorder) -> Result<()> {
+        let (mut issued, mut failed) = (0, None);
+        let ready = self.capture_all().and_then(|()| self.begin());
+        let passes = if ready.is_ok() { self.with.phase.passes } else { 0 };
+        while issued < passes && failed.is_none() {
             if recorder.interrupted() {
-                let message = format!(
-                    "interrupted after {issued} of {passes} passes of {}",
-                    self.with.phase.component
-                );
+                let component = &self.with.phase.component;
+                let message =
+                    format!("interrupted after {issued} of {passes} passes of {component}");
                 failed = Some(Error::Run(message));
                 break;
             }
-            let room = issued.checked_sub(self.with.settings.in_flight);
-            let step = room.map_or(Ok(()), |oldest| self.finish(reader, oldest, recorder));
-            if let Err(error) = step.and_then(|()| self.issue(issued)) {
-                failed = Some(error);
-                break;
+            match self.advance(issued, reader, recorder) {
+                Ok(next) => issued = next,
+                Err(error) => {
+                    failed = Some(error);
+                    // What waits for reads would wait for ever.
+                    if let Some(reads) = &self.reads {
+                        reads.staging.abandon();
+                        issued = reader.next_pass();
+                    }
+                }
             }
-            issued += 1;
         }
         for pass in reader.next_pass()..issued {
             if let Err(error) = self.finish(reader, pass, recorder) {
@@ -172,7 +219,25 @@ impl<'a> Run<'a> {
                 failed.get_or_insert(failure.into());
             }
         }
-        failed.map_or(Ok(()), Err)
+        ready.and(failed.map_or(Ok(()), Err))
+    }
+
+    /// Issues a pass, or a launch of several; gives the one after it.
+    fn advance(
+        &mut self,
+        pass: u32,
+        reader: &mut Reader<'_>,
+        recorder: &mut dyn Recorder,
+    ) -> Result<u32> {
+        if self.repeat.as_ref().is_some_and(|repeat| repeat.begins(pass)) {
+            return self.launch(pass, reader, recorder);
+        }
+        while reader.next_pass() + self.with.settings.in_flight <= pass {
+            self.finish(reader, reader.next_pass(), recorder)?;
+        }
+        self.resume(pass)?;
+        self.issue(pass)?;
+        Ok(pass + 1)
     }
 
     /// Lets all streams start from one point, the origin.
@@ -195,7 +260,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for a pass, reads it, tells the recorder.
-    fn finish(
+    pub fn finish(
         &mut self,
         reader: &mut Reader<'_>,
         pass: u32,
@@ -206,18 +271,58 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Fails where a read from disk has failed: what was copied since is not what it should be.
+    pub fn check_reads(&self) -> Result<()> {
+        let failure = self.reads.as_ref().and_then(|reads| reads.disk.failure());
+        failure.map_or(Ok(()), Err)
+    }
+
     /// The row of a pass.
     pub fn row(&self, pass: u32) -> usize {
         pass as usize % self.events.len()
     }
 
     /// The marks around a pass: before its first operation, after its last.
-    pub fn marks_of(
-        &self,
-        pass: u32,
-    ) -> (&[Option<Event>; Lane::ALL.len()], &[Option<Event>; Lane::ALL.len()]) {
-        let count = self.marks.len();
-        (&self.marks[pass as usize % count], &self.marks[(pass as usize + 1) % count])
+    pub fn marks_of(&self, pass: u32) -> (Marks<'_>, Marks<'_>) {
+        let before = pass.checked_sub(1);
+        let from = match before.and_then(|before| self.bound_after(before)) {
+            Some(bound) => self.streams.each_ref().map(|stream| stream.as_ref().map(|_| bound)),
+            None => before.map_or_else(
+                || self.marks[0].each_ref().map(Option::as_ref),
+                |before| self.mark_after(before),
+            ),
+        };
+        (from, self.mark_after(pass))
+    }
+
+    /// The marks of the end of a pass.
+    fn mark_after(&self, pass: u32) -> Marks<'_> {
+        let own = &self.marks[(pass as usize + 1) % self.marks.len()];
+        let repeated = self.repeat.as_ref().and_then(|repeat| repeat.mark(pass));
+        repeated.unwrap_or(own).each_ref().map(Option::as_ref)
+    }
+
+    /// Where all streams met between a pass and the next, if they did.
+    pub fn bound_after(&self, pass: u32) -> Option<&Event> {
+        self.repeat.as_ref()?.bound_after(pass)
+    }
+
+    /// What is recorded outside of a graph once a pass, and maybe more, has ended.
+    pub fn reached_with(&self, pass: u32) -> Option<&Event> {
+        self.repeat.as_ref()?.reached_with(pass)
+    }
+
+    /// The events of an operation in a pass.
+    pub fn pair(&self, n: usize, pass: u32) -> &Pair {
+        let repeated = self.repeat.as_ref().and_then(|repeat| repeat.pair(n, pass));
+        repeated.unwrap_or_else(|| &self.events[self.row(pass)][n])
+    }
+
+    /// Every lane is taken to have waited for everything of the passes before.
+    pub fn know_all_before(&mut self, pass: u32) {
+        let of = |lane, pass| self.numbering.on_lane(lane, pass).len() as u64;
+        let counts = Lane::ALL.map(|lane| (0..pass).map(|pass| of(lane, pass)).sum());
+        self.known = [counts; Lane::ALL.len()];
     }
 
     /// Whether an operation is timed in a pass: all of a timed pass; of every other one the last use, so that every
@@ -228,142 +333,12 @@ impl<'a> Run<'a> {
         let ends = || self.steps[op].lane == Lane::Compute && last();
         settings.sample > 0 && (settings.timed(pass) || ends())
     }
-
-    /// Issues all operations of a pass.
-    fn issue(&mut self, pass: u32) -> Result<()> {
-        let start = clock::host_now();
-        let with = self.with;
-        let passes = with.phase.passes;
-        let compute = &self.streams[Lane::Compute.index()];
-        if let (Some(verifier), Some(compute)) = (with.verifier, compute) {
-            verifier.begin(compute, pass)?;
-        }
-        for (n, op) in with.phase.schedule.ops.iter().enumerate() {
-            if op.when.includes(pass, passes) {
-                self.issue_op(n, pass, pass + op.ahead).map_err(|error| {
-                    let block = &with.phase.blocks[op.block];
-                    let place = format!(
-                        "{} of {}.{block}, pass {pass}",
-                        op.kind.name(),
-                        with.phase.component
-                    );
-                    match error {
-                        Error::Run(message) => Error::Run(format!("{place}: {message}")),
-                        other => other,
-                    }
-                })?;
-            }
-        }
-        let compute = &self.streams[Lane::Compute.index()];
-        if let (Some(verifier), Some(compute)) = (with.verifier, compute) {
-            verifier.end(compute, pass)?;
-        }
-        let (_, ends) = self.marks_of(pass);
-        for (mark, stream) in ends.iter().zip(&self.streams) {
-            if let (Some(mark), Some(stream)) = (mark, stream) {
-                stream.record(mark)?;
-            }
-        }
-        self.issue.push(clock::since(start));
-        Ok(())
-    }
-
-    fn issue_op(&mut self, n: usize, pass: u32, serves: u32) -> Result<()> {
-        if matches!(self.steps[n].action, Action::HostSync) {
-            return self.host_sync(n, pass);
-        }
-        self.issue_waits(n, pass)?;
-        let with = self.with;
-        let step = &self.steps[n];
-        let Some(stream) = &self.streams[step.lane.index()] else { return Ok(()) };
-        let places = &with.phase.places[step.block];
-        if let (Action::Compute, Some(verifier)) = (&step.action, with.verifier) {
-            let what = (with.phase, with.image);
-            verifier.digest(with.kernels, stream, what, (step.block, pass), with.slab)?;
-        }
-        let timed = self.is_timed(n, pass);
-        let Pair { start, end } = &self.events[self.row(pass)][n];
-        if let (Some(start), true) = (start, timed) {
-            stream.record(start)?;
-        }
-        match &step.action {
-            Action::Copy(transfers) => {
-                for part in transfers {
-                    let to = with.slab.plus(offset(&places[part.piece], serves) + part.offset);
-                    // SAFETY: the arena outlives the run, which ends with a wait for all streams, and nothing writes
-                    // it but returns of the same piece; the program's proof covers the slab.
-                    unsafe { stream.to_device(to, part.host, part.bytes)? };
-                }
-            }
-            Action::Return(transfers) => {
-                for part in transfers {
-                    let from = with.slab.plus(offset(&places[part.piece], serves) + part.offset);
-                    // SAFETY: as above; the bytes that return are those that came.
-                    unsafe { stream.to_host(part.host, from, part.bytes)? };
-                }
-            }
-            Action::Compute => {
-                let time = with.phase.schedule.ops[n].duration;
-                with.compute.issue(with, stream, step.block, pass, time)?;
-            }
-            Action::HostSync => {}
-        }
-        if let (Some(end), true) = (end, timed || step.awaited) {
-            stream.record(end)?;
-        }
-        Ok(())
-    }
-
-    /// The stream waits for what the operation waits for on other streams, unless it already has.
-    fn issue_waits(&mut self, n: usize, pass: u32) -> Result<()> {
-        let lane = self.steps[n].lane.index();
-        for at in 0..self.steps[n].waits.len() {
-            let Some((op, row, number)) = self.target(n, at, pass) else { continue };
-            let other = self.steps[op].lane.index();
-            if self.known[lane][other] > number {
-                continue;
-            }
-            let event = &self.events[row][op].end;
-            if let (Some(stream), Some(event)) = (&self.streams[lane], event) {
-                stream.wait(event)?;
-            }
-            self.known[lane][other] = number + 1;
-        }
-        Ok(())
-    }
-
-    /// What a wait is for in this pass: the operation, its row, its number on its lane; none where it is void.
-    fn target(&self, n: usize, at: usize, pass: u32) -> Option<(usize, usize, u64)> {
-        let wait = self.steps[n].waits[at];
-        let target = pass.checked_sub(wait.passes_back)?;
-        let number = self.numbering.number(wait.op, self.steps[wait.op].lane, target)?;
-        Some((wait.op, self.row(target), number))
-    }
-
-    /// The host waits, as the policy says it does; what is issued later is ordered by that.
-    fn host_sync(&mut self, n: usize, pass: u32) -> Result<()> {
-        let start = clock::host_now();
-        for at in 0..self.steps[n].waits.len() {
-            let Some((op, row, number)) = self.target(n, at, pass) else { continue };
-            if let Some(event) = &self.events[row][op].end {
-                event.synchronise()?;
-            }
-            let other = self.steps[op].lane.index();
-            for known in &mut self.known {
-                known[other] = known[other].max(number + 1);
-            }
-        }
-        let row = self.row(pass);
-        self.host_times[row][n] = Some((start, clock::host_now()));
-        Ok(())
-    }
 }
 
-/// The events that an operation may need.
-fn pair(with: &Prepared<'_>, step: &Step) -> Outcome<Pair> {
-    let timing = with.settings.sample > 0;
+/// The events that an operation may need: two with times, or one that others wait for.
+pub(super) fn pair(with: &Prepared<'_>, step: &Step, timing: bool, awaited: bool) -> Outcome<Pair> {
     let on_stream = STREAMS.contains(&step.lane);
     let event =
         |needed: bool| (needed && on_stream).then(|| Event::new(with.gpu, timing)).transpose();
-    Ok(Pair { start: event(timing)?, end: event(timing || step.awaited)? })
+    Ok(Pair { start: event(timing)?, end: event(timing || awaited)? })
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::blas::{Blas, Product, Shape, WORKSPACE, multiplies};
-use super::executor::Prepared;
+use super::compute::Use;
 use super::gpu::Gpu;
 use super::memory::DeviceMemory;
 use super::steps::offset;
@@ -88,13 +88,8 @@ impl Gemm {
     }
 
     /// Issues the products of one use.
-    pub fn issue(
-        &self,
-        with: &Prepared<'_>,
-        stream: &Stream,
-        block: usize,
-        pass: u32,
-    ) -> Result<()> {
+    pub fn issue(&self, of: Use<'_>) -> Result<()> {
+        let Use { with, stream, block, pass } = of;
         for factor in &self.uses[block] {
             let place = &with.phase.places[block][factor.piece];
             let data = with.slab.plus(offset(place, pass) + factor.offset);

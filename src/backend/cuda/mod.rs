@@ -11,7 +11,11 @@
 //! | `driver` | the driver library into a table of functions |
 //! | `gpu`, `memory`, `stream`, `module` | handles into owners that give back what they hold |
 //! | `arena` | weights into page-locked memory, one stretch per piece |
-//! | `steps`, `executor` | operations into driver calls, in order of issue |
+//! | `prepare` | a program into all that is made once |
+//! | `steps`, `executor`, `issue` | operations into driver calls, in order of issue |
+//! | `repeat`, `graph`, `trial` | several passes into one launch, where that is faster |
+//! | `disk` | reads from disk into a ring that copies come from |
+//! | `locked` | a choice into the kind of page-locked memory that copies fastest |
 //! | `clock`, `read` | events into spans |
 //! | `digest`, `verify` | bytes on the device into a comparison with the host's |
 //! | `kernels` | PTX carried in the binary into `spin`, `touch`, `digest` |
@@ -26,33 +30,34 @@ mod blas;
 mod clock;
 mod compute;
 mod digest;
+mod disk;
 mod driver;
 mod executor;
 mod gemm;
 mod gpu;
+mod graph;
+mod issue;
 mod kernels;
+mod locked;
 mod memory;
 mod module;
+mod prepare;
 pub mod probe;
 mod read;
+mod repeat;
 mod steps;
 mod stream;
+mod trial;
 mod verify;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use self::arena::Arena;
-use self::blas::Blas;
-use self::compute::Compute;
-use self::executor::{Prepared, Run, Settings};
-use self::gemm::Gemm;
-use self::kernels::Kernels;
-use self::memory::DeviceMemory;
+use self::disk::Disk;
+use self::executor::{Run, Settings};
+use self::prepare::Made;
 use self::read::Reader;
-use self::stream::{Priority, Stream};
-use self::verify::Verifier;
 use super::{Backend, Discard, Recorder};
 use crate::error::{Error, Result};
 use crate::profile::{Measured, Overhead};
@@ -60,9 +65,10 @@ use crate::program::image::ComponentImage;
 use crate::program::{Phase, Program};
 use crate::units::{Bytes, Nanos};
 
-pub use arena::{Pattern, Weights};
+pub use arena::{Pattern, Stretch, Weights};
 pub use gpu::Gpu;
 pub use kernels::PTX;
+pub use verify::Verify;
 
 /// What stands for a use of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +83,24 @@ pub enum Work {
     Touch,
 }
 
+/// Whether to do something that is faster on some machines and for some plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Measure both ways first, keep the better, say so.
+    Auto,
+    /// Do it, or fail.
+    On,
+    /// Leave it.
+    Off,
+}
+
 /// How a program is executed.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// What stands for a use of a block.
     pub work: Work,
-    /// Whether every byte is compared with the host's before its use.
-    pub verify: bool,
+    /// Which passes have every byte compared with the host's before its use.
+    pub verify: Verify,
     /// Every how many passes operations are timed; 0 for never, 1 for always.
     pub sample: u32,
     /// Whether some passes are run again without timing, to see what timing costs.
@@ -92,17 +109,23 @@ pub struct Options {
     pub in_flight: u32,
     /// Device memory that is not for weights: activations, workspace and digests must fit into it.
     pub reserve: Bytes,
+    /// Whether the passes between the first and the last are launched as graphs.
+    pub graph: Choice,
+    /// Whether page-locked memory is write-combined.
+    pub write_combined: Choice,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             work: Work::Best,
-            verify: false,
+            verify: Verify::No,
             sample: 1,
             overhead: false,
             in_flight: 2,
             reserve: Bytes::new(u64::MAX),
+            graph: Choice::Off,
+            write_combined: Choice::Off,
         }
     }
 }
@@ -173,119 +196,37 @@ impl<'a> Cuda<'a> {
     }
 
     fn settings(&self) -> Settings {
-        Settings { in_flight: self.options.in_flight.max(1), sample: self.options.sample }
+        Settings {
+            in_flight: self.options.in_flight.max(1),
+            sample: self.options.sample,
+            verify: self.options.verify,
+        }
     }
 
-    /// Everything that is allocated before the first pass.
-    fn prepare<'p>(&self, program: &'p Program) -> Result<Made<'p>>
-    where
-        'a: 'p,
-    {
+    /// Refuses programs that this machine cannot execute, before anything is allocated.
+    pub fn check_program(&self, program: &Program) -> Result<()> {
         if program.phases.len() != self.images.len() {
             let message = "the images are those of another plan".to_owned();
             return Err(Error::Internal(message));
         }
-        let kernels = Kernels::new(&self.gpu)?;
-        let before = self.in_use()?;
-        let slab = self.slab(program)?;
-        let start = clock::host_now();
-        let arena = |image| Arena::new(&self.gpu, image, self.weights, self.options.verify);
-        let arenas = self.images.iter().map(arena).collect::<Result<Vec<_>>>()?;
-        let fill = clock::since(start);
-        let rows = self.settings().in_flight;
-        let verifier = |image| {
-            let wanted = self.options.verify;
-            wanted.then(|| Verifier::new(&self.gpu, image, rows)).transpose()
-        };
-        let verifiers = self.images.iter().map(verifier).collect::<Result<Vec<_>>>()?;
-        let mut extra: u64 = match self.options.verify {
-            true => self.images.iter().map(|image| Verifier::device_bytes(image, rows)).sum(),
-            false => 0,
-        };
-        let (compute, why) = self.compute(program)?;
-        extra += compute.iter().map(Compute::bytes).sum::<u64>();
-        self.check_reserve(Bytes::new(extra))?;
-        let mut measured = self.measured.borrow_mut();
-        measured.driver = self.gpu.driver_version();
-        measured.compute = why;
-        measured.sample = self.options.sample;
-        measured.fill = fill;
-        measured.locked = arenas.iter().map(|arena| arena.locked).sum();
-        measured.allocated = program.slab.saturating_add(Bytes::new(extra));
-        measured.driver_before = before;
-        measured.driver_peak = self.in_use()?;
-        drop(measured);
-        Ok(Made { program, kernels, slab, arenas, verifiers, compute })
+        let mut phases = program.phases.iter().zip(self.images);
+        phases.try_for_each(|(phase, image)| disk::check(&self.gpu, phase, image))
     }
 
-    /// The one allocation for weights, filled with what is no weight.
-    fn slab(&self, program: &Program) -> Result<DeviceMemory> {
-        let slab = DeviceMemory::new(&self.gpu, program.slab.get()).map_err(|failure| {
-            let now = self.gpu.memory_now();
-            let free = now.map_or_else(|_| "?".to_owned(), |(free, _)| free.human());
-            let what = if failure.is_out_of_memory() { "does not fit" } else { "was refused" };
-            let slab = program.slab.human();
-            Error::Run(format!("the slab of {slab} {what}, {free} are free now: {failure}"))
-        })?;
-        let stream = Stream::new(&self.gpu, Priority::Least)?;
-        let bytes = usize::try_from(program.slab.get().max(1)).unwrap_or(usize::MAX);
-        stream.fill(slab.start(), 0xFF, bytes)?;
-        stream.synchronise()?;
-        Ok(slab)
-    }
-
-    /// What stands for compute, per phase, and what the profile says about it.
-    fn compute(&self, program: &Program) -> Result<(Vec<Compute>, String)> {
-        let all = |make: fn() -> Compute| program.phases.iter().map(|_| make()).collect();
-        let spin = |why: &str| (all(|| Compute::Spin), format!("spin{why}"));
-        match self.options.work {
-            Work::Spin => return Ok(spin("")),
-            Work::Touch => return Ok((all(|| Compute::Touch), "touch".to_owned())),
-            Work::Best | Work::Gemm => {}
-        }
-        let forced = self.options.work == Work::Gemm;
-        let tensors = |image: &ComponentImage| {
-            let mut tensors = image.blocks.iter().flat_map(|block| &block.tensors);
-            tensors.any(|tensor| tensor.tokens > 0)
-        };
-        let missing = match self.images.iter().all(tensors) {
-            false => "the plan names no tensors; give --model".to_owned(),
-            true => match Blas::open(&self.gpu)? {
-                Ok(blas) => return self.products(program, blas),
-                Err(missing) => format!("no cuBLASLt: {missing}"),
-            },
-        };
-        match forced {
-            true => Err(driver::unavailable(format!("--compute gemm: {missing}"))),
-            false => Ok(spin(&format!(" ({missing})"))),
-        }
-    }
-
-    fn products(&self, program: &Program, blas: Blas) -> Result<(Vec<Compute>, String)> {
-        let name = blas.name;
-        let blas = Rc::new(blas);
-        let mut computes = Vec::new();
-        let mut flops = 0u64;
-        for (phase, image) in program.phases.iter().zip(self.images) {
-            let gemm = Gemm::new(&self.gpu, &blas, phase, image)?;
-            flops = flops.saturating_add(gemm.flops);
-            computes.push(Compute::Gemm(Box::new(gemm)));
-        }
-        Ok((computes, format!("gemm ({name}, {flops} operations per pass)")))
-    }
-
-    /// Uses every block once where nothing counts: libraries load their code at its first launch.
-    fn warm_up(&self, made: &Made<'_>) -> Result<()> {
-        let stream = Stream::new(&self.gpu, Priority::Least)?;
-        for (n, phase) in made.program.phases.iter().enumerate() {
-            let prepared = made.prepared(&self.gpu, (n, phase, &self.images[n]), self.settings());
-            if let Compute::Gemm(gemm) = &made.compute[n] {
-                for block in 0..phase.blocks.len() {
-                    gemm.issue(&prepared, &stream, block, 0)?;
-                }
-            }
-        }
-        Ok(stream.synchronise()?)
+    /// Runs passes of a component, its disk's reader beside it; gives what was found.
+    fn execute<T>(
+        &self,
+        made: &Made<'_>,
+        (n, phase, repeat): (usize, &Phase, Option<u32>),
+        settings: Settings,
+        run: impl FnOnce(&mut Run<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let image = &self.images[n];
+        let staging = made.staging[n].as_ref();
+        let disk = staging.map(|staging| Disk::new(staging, image, self.weights));
+        let prepared = made.prepared(&self.gpu, (n, phase, image), settings);
+        let disk = disk.as_ref().zip(staging);
+        run(&mut Run::new(&executor::Prepared { repeat, disk, ..prepared })?)
     }
 
     /// Runs a phase; gives when it ended.
@@ -297,81 +238,68 @@ impl<'a> Cuda<'a> {
         recorder: &mut dyn Recorder,
     ) -> Result<(Nanos, Digests)> {
         let phase = &made.program.phases[n];
-        let prepared = made.prepared(&self.gpu, (n, phase, &self.images[n]), self.settings());
-        let mut run = Run::new(&prepared)?;
+        let (repeat, mut issued) = self.choose(made, n, recorder)?;
         let component = u32::try_from(n).unwrap_or(u32::MAX);
-        let mut reader = Reader::new(&run, &made.arenas[n], component, start);
-        let outcome = run.run(&mut reader, recorder);
+        self.execute(made, (n, phase, repeat), self.settings(), |run| {
+            let mut reader = Reader::new(run, &made.arenas[n], component, start);
+            let outcome = run.run(&mut reader, recorder);
+            if let Some(repeat) = &run.repeat {
+                (issued.passes_per_launch, issued.launches) = repeat.counts();
+            }
+            self.note(made, n, run, &reader);
+            self.measured.borrow_mut().graphs.push(issued);
+            let digests = std::mem::take(&mut reader.digests);
+            let end = reader.finish(recorder);
+            outcome.map(|()| (end, digests))
+        })
+    }
+
+    /// Keeps what a phase measured.
+    fn note(&self, made: &Made<'_>, n: usize, run: &Run<'_>, reader: &Reader<'_>) {
         let mut measured = self.measured.borrow_mut();
         measured.driver_peak = measured.driver_peak.max(self.in_use().unwrap_or_default());
         let error = reader.error.saturating_add(clock::RESOLUTION);
         measured.clock_error = measured.clock_error.max(error);
         measured.passes.push(reader.passes.clone());
         measured.verified_passes += reader.verified;
-        let operations = phase.schedule.ops.len() as u64;
+        let operations = made.program.phases[n].schedule.ops.len() as u64;
         let issue = median(run.issue.clone()).get() / operations.max(1);
         measured.operations += operations;
         measured.issue_per_operation = measured.issue_per_operation.max(Nanos::new(issue));
-        if measured.overhead.is_none() && self.options.sample > 1 {
+        let sampled = self.options.sample > 1 && run.repeat.is_none();
+        if measured.overhead.is_none() && sampled {
             measured.overhead = sampled_overhead(&reader.passes, self.settings());
         }
-        drop(measured);
-        let digests = std::mem::take(&mut reader.digests);
-        let end = reader.finish(recorder);
-        outcome.map(|()| (end, digests))
     }
 
     /// Runs some passes of the first phase again without timing.
     fn untimed(&self, made: &Made<'_>) -> Result<()> {
-        let Some(phase) = made.program.phases.first() else { return Ok(()) };
-        let phase = Phase { passes: phase.passes.min(UNTIMED_PASSES), ..phase.clone() };
+        let Some(first) = made.program.phases.first() else { return Ok(()) };
+        let graph = self.measured.borrow().graphs.first().map(|first| first.passes_per_launch);
+        let repeat = graph.filter(|&length| length > 0);
+        let enough = repeat.map_or(UNTIMED_PASSES, |length| 2 * length + 2);
+        let phase = Phase { passes: first.passes.min(enough), ..first.clone() };
         let settings = Settings { sample: 0, ..self.settings() };
-        let prepared = made.prepared(&self.gpu, (0, &phase, &self.images[0]), settings);
-        let mut run = Run::new(&prepared)?;
-        let mut reader = Reader::new(&run, &made.arenas[0], 0, Nanos::ZERO);
-        run.run(&mut reader, &mut Discard::default())?;
+        let passes = self.execute(made, (0, &phase, repeat), settings, |run| {
+            let mut reader = Reader::new(run, &made.arenas[0], 0, Nanos::ZERO);
+            run.run(&mut reader, &mut Discard::default())?;
+            Ok(reader.passes.clone())
+        })?;
         let mut measured = self.measured.borrow_mut();
-        let steady = |passes: &[Nanos]| passes.iter().skip(1).copied().collect::<Vec<_>>();
-        let timed = measured.passes.first().map(|passes| median(steady(passes)));
-        let untimed = median(steady(&reader.passes));
+        // The barriers of launches are part of what is compared.
+        let steady = |passes: &[Nanos]| match repeat {
+            Some(_) => repeat::mean_between(passes),
+            None => median(passes.iter().skip(1).copied().collect()),
+        };
+        let timed = measured.passes.first().map(|passes| steady(passes));
+        let untimed = steady(&passes);
         measured.overhead = timed.map(|timed| Overhead { timed, untimed });
         Ok(())
     }
 }
 
-/// What was made before the first pass. Dropped in this order: what uses memory before the memory.
-struct Made<'p> {
-    program: &'p Program,
-    compute: Vec<Compute>,
-    verifiers: Vec<Option<Verifier>>,
-    arenas: Vec<Arena>,
-    kernels: Kernels,
-    slab: DeviceMemory,
-}
-
 /// Of each block of a component, what the device saw.
 type Digests = Vec<u64>;
-
-impl Made<'_> {
-    fn prepared<'r>(
-        &'r self,
-        gpu: &'r Rc<Gpu>,
-        (n, phase, image): (usize, &'r Phase, &'r ComponentImage),
-        settings: Settings,
-    ) -> Prepared<'r> {
-        Prepared {
-            gpu,
-            kernels: &self.kernels,
-            phase,
-            image,
-            arena: &self.arenas[n],
-            slab: self.slab.start(),
-            compute: &self.compute[n],
-            verifier: self.verifiers[n].as_ref(),
-            settings,
-        }
-    }
-}
 
 impl Backend for Cuda<'_> {
     fn name(&self) -> &'static str {
@@ -380,6 +308,7 @@ impl Backend for Cuda<'_> {
 
     fn run(&self, program: &Program, recorder: &mut dyn Recorder) -> Result<()> {
         *self.measured.borrow_mut() = Measured::default();
+        self.check_program(program)?;
         let made = self.prepare(program)?;
         self.warm_up(&made)?;
         let mut now = Nanos::ZERO;
@@ -396,7 +325,7 @@ impl Backend for Cuda<'_> {
             }
             now = end;
         }
-        if self.options.verify {
+        if self.options.verify != Verify::No {
             let line = |(block, sum): (&String, &u64)| format!("{block} {sum:016x}\n");
             let lines: String = seen.iter().map(line).collect();
             self.measured.borrow_mut().digest = Some(crate::digest::digest(&lines));

@@ -7,10 +7,11 @@
 use super::arena::Arena;
 use super::clock;
 use super::executor::{Run, STREAMS};
-use crate::backend::Recorder;
+use super::stream::Event;
+use crate::backend::{Recorder, cause, index};
 use crate::error::Result;
 use crate::lane::{Lane, OpKind};
-use crate::profile::{Span, VramSample, WaitedFor};
+use crate::profile::{Span, VramSample};
 use crate::units::{Bytes, Nanos};
 
 /// Reads passes in order.
@@ -70,10 +71,13 @@ impl<'a> Reader<'a> {
     pub fn read(&mut self, run: &Run<'_>, pass: u32, recorder: &mut dyn Recorder) -> Result<Nanos> {
         self.next = pass + 1;
         let (_, ends) = run.marks_of(pass);
-        for mark in ends.iter().flatten() {
-            mark.synchronise()?;
+        // What a graph records is there for certain once the launch has ended.
+        match run.reached_with(pass) {
+            Some(bound) => bound.synchronise()?,
+            None => ends.into_iter().flatten().try_for_each(Event::synchronise)?,
         }
-        if let Some(verifier) = run.with.verifier {
+        run.check_reads()?;
+        if let Some(verifier) = run.with.verifier.filter(|_| run.verifies(pass)) {
             let (phase, image) = (run.with.phase, run.with.image);
             self.digests = verifier.compare(phase, image, self.arena, pass)?;
             self.verified += 1;
@@ -97,9 +101,9 @@ impl<'a> Reader<'a> {
     /// Where the other streams stood when the first pass began, from the compute stream's origin.
     fn read_origins(&mut self, run: &Run<'_>) -> Result<()> {
         let (marks, _) = run.marks_of(0);
-        let Some(origin) = &marks[Lane::Compute.index()] else { return Ok(()) };
+        let Some(origin) = marks[Lane::Compute.index()] else { return Ok(()) };
         for lane in STREAMS.into_iter().filter(|lane| *lane != Lane::Compute) {
-            if let Some(mark) = &marks[lane.index()] {
+            if let Some(mark) = marks[lane.index()] {
                 self.base[lane.index()] += clock::between(origin, mark)?.0;
             }
         }
@@ -110,8 +114,13 @@ impl<'a> Reader<'a> {
     fn rebase(&mut self, run: &Run<'_>, pass: u32) -> Result<()> {
         let (from, to) = run.marks_of(pass);
         for lane in STREAMS {
-            if let (Some(from), Some(to)) = (&from[lane.index()], &to[lane.index()]) {
-                let (time, rounding) = clock::between(from, to)?;
+            if let (Some(from), Some(to)) = (from[lane.index()], to[lane.index()]) {
+                let (mut time, mut rounding) = clock::between(from, to)?;
+                // Where all streams meet, all lanes go on from there.
+                if let Some(bound) = run.bound_after(pass) {
+                    let (more, also) = clock::between(to, bound)?;
+                    (time, rounding) = (time + more, rounding + also);
+                }
                 self.base[lane.index()] += time;
                 if lane == Lane::Compute {
                     self.error = self.error.saturating_add(Nanos::new(rounding));
@@ -133,20 +142,21 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let times = match op.kind {
-            OpKind::HostSync => self.host_times(run, n, pass),
+            OpKind::HostSync | OpKind::Read => self.host_times(run, n, pass),
             _ => self.device_times(run, n, pass)?,
         };
         let Some((start, end)) = times else { return Ok(()) };
         let lane = op.lane.index();
-        let cause = self.latest(run, n, pass);
-        let after = cause.map_or(0, |(end, _, _)| end).max(self.free[lane]);
-        if op.kind != OpKind::HostSync && start < after {
+        let latest = self.latest(run, n, pass);
+        let after = latest.map_or(0, |(end, _, _)| end).max(self.free[lane]);
+        if lane_of_device(op.lane) && start < after {
             self.error = self.error.max(Nanos::new(after - start));
         }
         let start = start.max(after);
         let end = end.max(start);
-        let waited_for = cause.filter(|&(at, _, _)| at > self.free[lane]);
-        let waited_for = waited_for.map(|(_, op, pass)| self.waited_for(run, op, pass));
+        let waited_for = latest.filter(|&(at, _, _)| at > self.free[lane]);
+        let waited_for =
+            waited_for.map(|(_, op, pass)| cause(run.with.phase, self.component, op, pass));
         self.free[lane] = end;
         self.ends[run.row(pass)][n] = Some(end);
         recorder.span(&Span {
@@ -163,7 +173,7 @@ impl<'a> Reader<'a> {
         });
         if run.with.settings.sample == 1 {
             self.changes.push((start, true, op.acquires.get()));
-            self.changes.push((end, false, op.releases.get()));
+            self.changes.push((end, false, op.released(pass).get()));
         }
         Ok(())
     }
@@ -171,8 +181,8 @@ impl<'a> Reader<'a> {
     fn device_times(&self, run: &Run<'_>, n: usize, pass: u32) -> Result<Option<(u64, u64)>> {
         let lane = run.with.phase.schedule.ops[n].lane.index();
         let (marks, _) = run.marks_of(pass);
-        let pair = &run.events[run.row(pass)][n];
-        let (Some(mark), Some(start), Some(end)) = (&marks[lane], &pair.start, &pair.end) else {
+        let pair = run.pair(n, pass);
+        let (Some(mark), Some(start), Some(end)) = (marks[lane], &pair.start, &pair.end) else {
             return Ok(None);
         };
         let (from, _) = clock::between(mark, start)?;
@@ -182,7 +192,9 @@ impl<'a> Reader<'a> {
 
     /// When the host waited. The stand-in's host has no clock: there it waits for no longer than the device takes.
     fn host_times(&self, run: &Run<'_>, n: usize, pass: u32) -> Option<(u64, u64)> {
-        let (start, end) = run.host_times[run.row(pass)][n]?;
+        let row = run.row(pass);
+        let reads = || run.reads.as_ref().and_then(|reads| reads.disk.times(reads.number(row, n)));
+        let (start, end) = run.host_times[row][n].or_else(reads)?;
         if self.stand_in {
             let end = self.latest(run, n, pass).map_or(0, |(end, _, _)| end);
             return Some((end, end));
@@ -208,17 +220,6 @@ impl<'a> Reader<'a> {
         known.max_by_key(|&(end, op, _)| (end, std::cmp::Reverse(op)))
     }
 
-    fn waited_for(&self, run: &Run<'_>, op: usize, pass: u32) -> WaitedFor {
-        let op = &run.with.phase.schedule.ops[op];
-        WaitedFor {
-            lane: op.lane,
-            component: self.component,
-            block: index(op.block),
-            piece: op.piece.map(index),
-            pass: pass + op.ahead,
-        }
-    }
-
     /// Tells how much of the slab was in use when; gives the end of the phase.
     pub fn finish(mut self, recorder: &mut dyn Recorder) -> Nanos {
         let end = self.free.into_iter().chain(self.base).max().unwrap_or(self.start);
@@ -233,6 +234,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn index(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
+fn lane_of_device(lane: Lane) -> bool {
+    STREAMS.contains(&lane)
 }

@@ -1,8 +1,8 @@
 //! Turns a phase of a program into steps: what the host does for each operation, looked up once, so that issuing it is
 //! a handful of driver calls.
 
-use crate::backend::cuda::arena::Arena;
-use crate::error::{Error, Result};
+use super::arena::Arena;
+use super::disk;
 use crate::lane::{Lane, OpKind};
 use crate::program::image::ComponentImage;
 use crate::program::{Phase, Place, Wait};
@@ -19,12 +19,16 @@ pub(super) struct Step {
     pub waits: Vec<Wait>,
     /// Whether operations of other lanes wait for it.
     pub awaited: bool,
+    /// Whether reads from disk wait for it.
+    pub counted: bool,
 }
 
 /// What an operation does on the device.
 pub(super) enum Action {
-    /// Copies to the device.
-    Copy(Vec<Transfer>),
+    /// Copies to the device; from a slot of the ring where an operation reads it from disk.
+    Copy(Vec<Transfer>, Option<usize>),
+    /// Reads a piece from disk.
+    Read(usize),
     /// Copies to the host.
     Return(Vec<Transfer>),
     /// Uses the block.
@@ -46,17 +50,17 @@ pub(super) struct Transfer {
 }
 
 /// The steps of a phase, in order of issue.
-pub(super) fn steps(phase: &Phase, image: &ComponentImage, arena: &Arena) -> Result<Vec<Step>> {
+pub(super) fn steps(phase: &Phase, image: &ComponentImage, arena: &Arena) -> Vec<Step> {
     let ops = &phase.schedule.ops;
     let mut steps = Vec::with_capacity(ops.len());
-    for op in ops {
+    for (n, op) in ops.iter().enumerate() {
+        let piece = op.piece.unwrap_or(0);
         let action = match op.kind {
-            OpKind::Copy => Action::Copy(transfers(
-                image,
-                arena,
-                op.block,
-                std::iter::once(op.piece.unwrap_or(0)),
-            )),
+            OpKind::Copy => Action::Copy(
+                transfers(image, arena, op.block, std::iter::once(piece)),
+                disk::read_of(phase, n),
+            ),
+            OpKind::Read => Action::Read(piece),
             OpKind::WriteBack => {
                 let pieces = image.blocks[op.block].pieces.iter().enumerate();
                 let back = pieces.filter(|(_, piece)| piece.returns).map(|(n, _)| n);
@@ -64,26 +68,22 @@ pub(super) fn steps(phase: &Phase, image: &ComponentImage, arena: &Arena) -> Res
             }
             OpKind::Compute => Action::Compute,
             OpKind::HostSync => Action::HostSync,
-            OpKind::Read => {
-                let block = &phase.blocks[op.block];
-                return Err(Error::usage(format!(
-                    "{}.{block} is read from disk for each use: the cuda backend cannot yet; keep it in host \
-                     memory (from: pinned)",
-                    phase.component
-                )));
-            }
         };
         let elsewhere =
             |wait: &&Wait| ops[wait.op].lane != op.lane && ops[wait.op].lane != Lane::Host;
         let waits = op.waits.iter().filter(elsewhere).copied().collect();
-        steps.push(Step { lane: op.lane, block: op.block, action, waits, awaited: false });
+        let (awaited, counted) = (false, false);
+        steps.push(Step { lane: op.lane, block: op.block, action, waits, awaited, counted });
     }
     for n in 0..steps.len() {
         for wait in steps[n].waits.clone() {
-            steps[wait.op].awaited = true;
+            match steps[n].action {
+                Action::Read(_) => steps[wait.op].counted = true,
+                _ => steps[wait.op].awaited = true,
+            }
         }
     }
-    Ok(steps)
+    steps
 }
 
 /// The copies that bring pieces of a block in, or back.

@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use cudarc::driver::sys::{CUevent, CUstream};
 
+use super::driver::{Driver, unavailable};
 use super::gpu::{Gpu, Outcome};
 use super::memory::Device;
+use crate::error::Result;
 
 /// A stream of the device: what is put into it happens in that order.
 pub(super) struct Stream {
@@ -85,6 +87,23 @@ impl Stream {
         self.gpu.driver.check("cuMemcpyDtoHAsync", status)
     }
 
+    /// What follows waits until the number at an address of mapped memory is this large.
+    pub fn wait_value(&self, at: Device, least: u32) -> Result<()> {
+        const AT_LEAST: u32 = 0;
+        let table = self.gpu.driver.value().map_err(|missing| unavailable(missing.to_owned()))?;
+        // SAFETY: the stream lives; four bytes of mapped memory that outlives what is queued.
+        let status = unsafe { (table.wait)(self.handle, at.0, least, AT_LEAST) };
+        Ok(self.gpu.driver.check("cuStreamWaitValue32", status)?)
+    }
+
+    /// Writes a number to an address of mapped memory once everything before has ended.
+    pub fn write_value(&self, at: Device, value: u32) -> Result<()> {
+        let table = self.gpu.driver.value().map_err(|missing| unavailable(missing.to_owned()))?;
+        // SAFETY: as above.
+        let status = unsafe { (table.write)(self.handle, at.0, value, 0) };
+        Ok(self.gpu.driver.check("cuStreamWriteValue32", status)?)
+    }
+
     /// Writes one byte everywhere.
     pub fn fill(&self, to: Device, value: u8, bytes: usize) -> Outcome<()> {
         // SAFETY: the driver refuses addresses that are not allocated.
@@ -94,6 +113,10 @@ impl Stream {
 
     pub fn handle(&self) -> CUstream {
         self.handle
+    }
+
+    pub fn driver(&self) -> &'static Driver {
+        self.gpu.driver
     }
 }
 
@@ -139,6 +162,10 @@ impl Event {
         };
         self.gpu.driver.check("cuEventElapsedTime", status)?;
         Ok(milliseconds)
+    }
+
+    pub fn handle(&self) -> CUevent {
+        self.handle
     }
 }
 

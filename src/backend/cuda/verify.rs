@@ -14,6 +14,17 @@ use crate::error::{Error, Result};
 use crate::program::Phase;
 use crate::program::image::ComponentImage;
 
+/// Which passes have every byte compared with the host's before its use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// None.
+    No,
+    /// The last one: the others run undisturbed.
+    Last,
+    /// All.
+    Every,
+}
+
 /// Room for the digests of all chunks of the passes in flight, on the device and on the host.
 pub(super) struct Verifier {
     device: DeviceMemory,

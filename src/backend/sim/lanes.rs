@@ -2,14 +2,40 @@
 
 use crate::lane::Lane;
 use crate::profile::WaitedFor;
-use crate::program::Numbering;
+use crate::program::{Numbering, Phase};
 use crate::units::Fraction;
 
 const LANES: usize = Lane::ALL.len();
 
+/// A phase as the lanes walk it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub numbering: Numbering,
+    pub passes: u32,
+    /// By lane: operations of the phases before.
+    pub before: [u64; LANES],
+}
+
+impl Part {
+    /// The parts of all phases.
+    pub fn all(phases: &[Phase]) -> Vec<Self> {
+        let mut before = [0; LANES];
+        let part = |phase: &Phase| {
+            let numbering = Numbering::new(&phase.schedule, phase.passes);
+            let part = Self { numbering, passes: phase.passes, before };
+            for lane in Lane::ALL {
+                before[lane.index()] += part.numbering.total(lane);
+            }
+            part
+        };
+        phases.iter().map(part).collect()
+    }
+}
+
 /// An operation that runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
+    pub phase: usize,
     pub op: usize,
     pub pass: u32,
     pub start: u64,
@@ -19,27 +45,31 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub fn new(
-        op: usize,
-        pass: u32,
-        start: u64,
-        duration: u64,
-        waited_for: Option<WaitedFor>,
-    ) -> Self {
-        Self { op, pass, start, waited_for, left: u128::from(duration) }
+    pub fn new(next: Next, start: u64, duration: u64, waited_for: Option<WaitedFor>) -> Self {
+        let Next { phase, op, pass } = next;
+        Self { phase, op, pass, start, waited_for, left: u128::from(duration) }
     }
+}
+
+/// An operation that is to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    pub phase: usize,
+    pub op: usize,
+    pub pass: u32,
 }
 
 /// Where a lane is in its list of operations.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cursor {
+    phase: usize,
     pass: u32,
     position: usize,
-    /// The next operation and its pass; none at the end of the phase.
-    next: Option<(usize, u32)>,
+    /// The next operation; none at the end of the run.
+    next: Option<Next>,
     /// Operations that have ended.
     ended: u64,
-    /// When the last one ended; the start of the phase before that.
+    /// When the last one ended; the start of the run before that.
     free_since: u64,
 }
 
@@ -53,30 +83,31 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub fn new(now: u64) -> Self {
-        let cursor = Cursor { free_since: now, ..Cursor::default() };
-        Self { cursors: [cursor; LANES], running: [None; LANES], full: 1 }
+    pub fn new() -> Self {
+        Self { cursors: [Cursor::default(); LANES], running: [None; LANES], full: 1 }
     }
 
-    /// Finds the next operation of a lane, over the end of a pass if need be.
-    pub fn settle(&mut self, lane: Lane, numbering: &Numbering, passes: u32) {
+    /// Finds the next operation of a lane, over the end of a pass or a phase if need be.
+    pub fn settle(&mut self, lane: Lane, parts: &[Part]) {
         let cursor = &mut self.cursors[lane.index()];
         cursor.next = None;
-        if !numbering.uses(lane) {
-            return;
-        }
-        while cursor.pass < passes {
-            if let Some(&op) = numbering.on_lane(lane, cursor.pass).get(cursor.position) {
-                cursor.next = Some((op, cursor.pass));
-                return;
+        while let Some(part) = parts.get(cursor.phase) {
+            while cursor.pass < part.passes && part.numbering.uses(lane) {
+                let on_lane = part.numbering.on_lane(lane, cursor.pass);
+                if let Some(&op) = on_lane.get(cursor.position) {
+                    cursor.next = Some(Next { phase: cursor.phase, op, pass: cursor.pass });
+                    return;
+                }
+                cursor.pass += 1;
+                cursor.position = 0;
             }
-            cursor.pass += 1;
-            cursor.position = 0;
+            cursor.phase += 1;
+            (cursor.pass, cursor.position) = (0, 0);
         }
     }
 
     /// The next operation of a lane that runs nothing.
-    pub fn next(&self, lane: Lane) -> Option<(usize, u32)> {
+    pub fn next(&self, lane: Lane) -> Option<Next> {
         self.cursors[lane.index()].next.filter(|_| self.running[lane.index()].is_none())
     }
 
@@ -85,9 +116,19 @@ impl Lanes {
         Lane::ALL.into_iter().find(|lane| self.cursors[lane.index()].next.is_some())
     }
 
+    /// Whether any lane runs anything.
+    pub fn runs(&self) -> bool {
+        self.running.iter().any(Option::is_some)
+    }
+
     /// Whether an operation has ended.
     pub fn has_ended(&self, lane: Lane, number: u64) -> bool {
         self.cursors[lane.index()].ended > number
+    }
+
+    /// Whether all lanes have ended so many operations.
+    pub fn have_ended(&self, numbers: &[u64; LANES]) -> bool {
+        self.cursors.iter().zip(numbers).all(|(cursor, &number)| cursor.ended >= number)
     }
 
     /// Whether it ended at this very instant.

@@ -12,13 +12,13 @@
 
 mod lanes;
 
-use super::{Backend, Recorder};
+use super::{Backend, Recorder, cause, index};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
-use crate::profile::{Span, VramSample, WaitedFor};
-use crate::program::{Numbering, Phase, Program};
+use crate::profile::{Span, VramSample};
+use crate::program::{Enter, Phase, Program};
 use crate::units::{Bytes, Fraction, Nanos};
-use lanes::{Lanes, Running};
+use lanes::{Lanes, Next, Part, Running};
 
 /// The simulator.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,82 +37,110 @@ impl Backend for Sim {
     }
 
     fn run(&self, program: &Program, recorder: &mut dyn Recorder) -> Result<()> {
-        let mut now = 0;
-        for (component, phase) in program.phases.iter().enumerate() {
-            let component = u32::try_from(component).unwrap_or(u32::MAX);
-            now = Simulation::new(self, phase, component, now).run(recorder)?;
-        }
-        Ok(())
+        Simulation::new(self, program).run(recorder)
     }
 }
 
 struct Simulation<'a> {
     sim: &'a Sim,
-    phase: &'a Phase,
-    component: u32,
-    numbering: Numbering,
+    phases: &'a [Phase],
+    parts: Vec<Part>,
     lanes: Lanes,
     now: u64,
     in_use: u64,
+    /// Phases of which everything has ended.
+    over: usize,
 }
 
 impl<'a> Simulation<'a> {
-    fn new(sim: &'a Sim, phase: &'a Phase, component: u32, now: u64) -> Self {
-        Self {
-            sim,
-            phase,
-            component,
-            numbering: Numbering::new(&phase.schedule, phase.passes),
-            lanes: Lanes::new(now),
-            now,
-            in_use: 0,
-        }
+    fn new(sim: &'a Sim, program: &'a Program) -> Self {
+        let phases = program.phases.as_slice();
+        let parts = Part::all(phases);
+        Self { sim, phases, parts, lanes: Lanes::new(), now: 0, in_use: 0, over: 0 }
     }
 
-    /// Runs the phase; gives the instant at which all of it has ended.
-    fn run(mut self, recorder: &mut dyn Recorder) -> Result<u64> {
+    /// Runs all phases.
+    fn run(mut self, recorder: &mut dyn Recorder) -> Result<()> {
         for lane in Lane::ALL {
-            self.lanes.settle(lane, &self.numbering, self.phase.passes);
+            self.lanes.settle(lane, &self.parts);
         }
         loop {
             if recorder.interrupted() {
-                let component = &self.phase.component;
+                let component = self.phases.get(self.over).map_or("", |phase| &phase.component);
                 return Err(Error::Run(format!("interrupted in {component}")));
             }
             self.start_what_can(recorder);
             if !self.advance(recorder)? {
                 break;
             }
+            self.end_phases(recorder);
         }
-        match self.lanes.waiting() {
-            None => {
-                // The phase is over: its bytes are released.
-                let sample = VramSample { at: Nanos::new(self.now), in_use: Bytes::ZERO };
-                recorder.vram(sample);
-                Ok(self.now)
+        if self.lanes.waiting().is_some() { Err(Error::Run(self.stuck())) } else { Ok(()) }
+    }
+
+    /// At the end of a phase after which the next begins afresh, all its bytes are released.
+    fn end_phases(&mut self, recorder: &mut dyn Recorder) {
+        while self.over < self.phases.len() {
+            let next = self.parts.get(self.over + 1);
+            let ended = match next {
+                Some(next) => self.lanes.have_ended(&next.before),
+                None => self.lanes.waiting().is_none() && !self.lanes.runs(),
+            };
+            if !ended {
+                return;
             }
-            Some(_) => Err(Error::Run(self.stuck())),
+            self.over += 1;
+            if self.phases.get(self.over).is_none_or(Phase::is_apart) {
+                self.in_use = 0;
+                self.sample(recorder);
+            }
         }
+    }
+
+    /// Whether an operation of a phase's first pass has nothing left to wait for among the phases before, and the
+    /// one whose end it waited for.
+    fn may_enter(&self, next: Next) -> (bool, Option<(usize, usize, u32)>) {
+        let phase = &self.phases[next.phase];
+        match phase.enters.get(next.op).filter(|_| next.pass == 0) {
+            Some(Enter::Everything) => {
+                (self.lanes.have_ended(&self.parts[next.phase].before), None)
+            }
+            Some(&Enter::Op { stage, op, passes_back }) => {
+                let pass = self.parts[stage].passes.checked_sub(1 + passes_back);
+                let target = pass.and_then(|pass| Some((pass, self.number(stage, op, pass)?)));
+                let Some((pass, (lane, number))) = target else { return (true, None) };
+                let now = self.lanes.ended_now(lane, number, self.now);
+                (self.lanes.has_ended(lane, number), now.then_some((stage, op, pass)))
+            }
+            Some(Enter::Nothing) | None => (true, None),
+        }
+    }
+
+    /// An operation's lane, and its number there over the whole run; none where it is not part of that pass.
+    fn number(&self, phase: usize, op: usize, pass: u32) -> Option<(Lane, u64)> {
+        let lane = self.phases[phase].schedule.ops[op].lane;
+        let part = &self.parts[phase];
+        Some((lane, part.before[lane.index()] + part.numbering.number(op, lane, pass)?))
     }
 
     /// Starts, lane by lane, every next operation that has nothing left to wait for.
     fn start_what_can(&mut self, recorder: &mut dyn Recorder) {
         for lane in Lane::ALL {
-            let Some((op_index, pass)) = self.lanes.next(lane) else { continue };
-            let op = &self.phase.schedule.ops[op_index];
-            let mut waited_for = None;
-            let mut ready = true;
+            let Some(next) = self.lanes.next(lane) else { continue };
+            let Next { phase, op: op_index, pass } = next;
+            let op = &self.phases[phase].schedule.ops[op_index];
+            let (mut ready, mut waited_for) = self.may_enter(next);
             for wait in op.waits.iter().filter(|wait| wait.passes_back <= pass) {
-                let target = &self.phase.schedule.ops[wait.op];
                 let target_pass = pass - wait.passes_back;
-                let number = self.numbering.number(wait.op, target.lane, target_pass);
-                let Some(number) = number else { continue };
-                if !self.lanes.has_ended(target.lane, number) {
+                let Some((on, number)) = self.number(phase, wait.op, target_pass) else {
+                    continue;
+                };
+                if !self.lanes.has_ended(on, number) {
                     ready = false;
                     break;
                 }
-                if waited_for.is_none() && self.lanes.ended_now(target.lane, number, self.now) {
-                    waited_for = Some((wait.op, target_pass));
+                if waited_for.is_none() && self.lanes.ended_now(on, number, self.now) {
+                    waited_for = Some((phase, wait.op, target_pass));
                 }
             }
             if !ready {
@@ -120,26 +148,15 @@ impl<'a> Simulation<'a> {
             }
             // Where the lane itself became free only now, the lane is what it waited for.
             let waited_for = waited_for.filter(|_| self.lanes.free_since(lane) < self.now);
-            let waited_for = waited_for.map(|(op, pass)| self.waited_for(op, pass));
-            let number = self.numbering.number(op_index, lane, pass).unwrap_or(0);
-            let duration = self.jittered(op.duration.get(), lane, number);
-            let running = Running::new(op_index, pass, self.now, duration, waited_for);
+            let waited_for = waited_for
+                .map(|(phase, op, pass)| cause(&self.phases[phase], index(phase), op, pass));
+            let duration = self.jittered(op.duration.get(), lane, next);
+            let running = Running::new(next, self.now, duration, waited_for);
             self.lanes.start(lane, running, self.sim.contention);
             if !op.acquires.is_zero() {
                 self.in_use = self.in_use.saturating_add(op.acquires.get());
                 self.sample(recorder);
             }
-        }
-    }
-
-    fn waited_for(&self, op: usize, pass: u32) -> WaitedFor {
-        let op = &self.phase.schedule.ops[op];
-        WaitedFor {
-            lane: op.lane,
-            component: self.component,
-            block: index(op.block),
-            piece: op.piece.map(index),
-            pass: pass + op.ahead,
         }
     }
 
@@ -152,11 +169,12 @@ impl<'a> Simulation<'a> {
         self.now = next;
         for lane in Lane::ALL {
             let Some(done) = self.lanes.complete(lane, self.now) else { continue };
-            let op = &self.phase.schedule.ops[done.op];
+            let phase = &self.phases[done.phase];
+            let op = &phase.schedule.ops[done.op];
             recorder.span(&Span {
                 lane,
                 op: op.kind,
-                component: self.component,
+                component: index(done.phase),
                 block: index(op.block),
                 piece: op.piece.map(index),
                 pass: done.pass + op.ahead,
@@ -165,13 +183,24 @@ impl<'a> Simulation<'a> {
                 bytes: op.bytes,
                 waited_for: done.waited_for,
             });
-            if !op.releases.is_zero() {
-                self.in_use = self.in_use.saturating_sub(op.releases.get());
+            let released = op.released(done.pass).saturating_add(self.leaves(&done));
+            if !released.is_zero() {
+                self.in_use = self.in_use.saturating_sub(released.get());
                 self.sample(recorder);
             }
-            self.lanes.settle(lane, &self.numbering, self.phase.passes);
+            self.lanes.settle(lane, &self.parts);
         }
         Ok(true)
+    }
+
+    /// Resident bytes that are free once this operation has ended: those whose last use it was, where the next phase
+    /// may take them one by one.
+    fn leaves(&self, done: &Running) -> Bytes {
+        let phase = &self.phases[done.phase];
+        let next = self.phases.get(done.phase + 1).filter(|next| !next.is_apart());
+        let last = done.pass + 1 == phase.passes && next.is_some();
+        let bytes = phase.leaves.get(done.op).filter(|_| last);
+        bytes.copied().unwrap_or_default()
     }
 
     fn sample(&self, recorder: &mut dyn Recorder) {
@@ -180,13 +209,14 @@ impl<'a> Simulation<'a> {
     }
 
     /// The duration times a factor within `1 ± jitter`.
-    fn jittered(&self, duration: u64, lane: Lane, number: u64) -> u64 {
+    fn jittered(&self, duration: u64, lane: Lane, next: Next) -> u64 {
         let jitter = self.sim.jitter.ppm();
         if jitter == 0 {
             return duration;
         }
-        let component = u64::from(self.component);
-        let key = mix(self.sim.seed ^ mix(component << 8 | lane.index() as u64));
+        let numbering = &self.parts[next.phase].numbering;
+        let number = numbering.number(next.op, lane, next.pass).unwrap_or(0);
+        let key = mix(self.sim.seed ^ mix((next.phase as u64) << 8 | lane.index() as u64));
         let draw = mix(key ^ number) % (2 * jitter + 1);
         let whole = Fraction::WHOLE.ppm();
         Fraction::from_ppm((whole + draw).saturating_sub(jitter)).share_of(duration)
@@ -195,12 +225,14 @@ impl<'a> Simulation<'a> {
     /// Who waits for what, for a run that cannot go on.
     fn stuck(&self) -> String {
         let waiting = Lane::ALL.into_iter().filter_map(|lane| {
-            let (op, pass) = self.lanes.next(lane)?;
-            let block = self.phase.blocks.get(self.phase.schedule.ops[op].block);
-            Some(format!("{lane} at {} of pass {pass}", block.map_or("?", String::as_str)))
+            let Next { phase, op, pass } = self.lanes.next(lane)?;
+            let phase = &self.phases[phase];
+            let block = phase.blocks.get(phase.schedule.ops[op].block);
+            let block = block.map_or("?", String::as_str);
+            Some(format!("{lane} at {}.{block} of pass {pass}", phase.component))
         });
         let waiting: Vec<String> = waiting.collect();
-        format!("{} is stuck: {}", self.phase.component, waiting.join(", "))
+        format!("the run is stuck: {}", waiting.join(", "))
     }
 }
 
@@ -210,8 +242,4 @@ fn mix(value: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-fn index(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

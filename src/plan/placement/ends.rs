@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Before, Layout, Placement, Streamed, later, placement};
+use super::{Before, Layout, Placement, Streamed, later};
 use crate::plan::instance::{Instance, Run};
 
 /// Places pieces, in order of use, from both ends of a window of so many bytes. None when the window cannot hold
@@ -41,7 +41,7 @@ pub fn ends(pieces: &[Streamed], window: u64, alignment: u64) -> Option<Placemen
     let passes = 1 + blocks.len() % 2;
     let layouts: Vec<Layout> = (0..passes).map(layout).collect();
     let after = waits(pieces, &layouts)?;
-    Some(placement(pieces, &layouts, after))
+    Some(Placement::new(pieces, layouts, after))
 }
 
 /// What each piece waits for: over all places, the latest use whose bytes it takes. None where that would be its own.
@@ -107,12 +107,16 @@ mod tests {
         Streamed { user, bytes, copy: bytes }
     }
 
+    fn all(places: &Placement) -> Vec<Placed> {
+        (0..places.after.len()).map(|n| places.placed(n)).collect()
+    }
+
     #[test]
     fn two_blocks_side_by_side_are_a_double_buffer() {
         let pieces = [piece(0, 10), piece(1, 8), piece(2, 10), piece(3, 6)];
         let places = ends(&pieces, 20, 1).expect("fits");
         let of = |at, after| Placed { at: vec![at], after: Some(after) };
-        assert_eq!(places.placed, [of(0, (2, 1)), of(12, (3, 1)), of(0, (0, 0)), of(14, (1, 0))]);
+        assert_eq!(all(&places), [of(0, (2, 1)), of(12, (3, 1)), of(0, (0, 0)), of(14, (1, 0))]);
     }
 
     #[test]
@@ -120,7 +124,7 @@ mod tests {
         let pieces = [piece(0, 4), piece(0, 6), piece(1, 4), piece(1, 6)];
         let places = ends(&pieces, 14, 1).expect("fits");
         let of = |at, after| Placed { at: vec![at], after: Some(after) };
-        assert_eq!(places.placed, [of(0, (0, 1)), of(4, (1, 1)), of(10, (1, 1)), of(4, (0, 0))]);
+        assert_eq!(all(&places), [of(0, (0, 1)), of(4, (1, 1)), of(10, (1, 1)), of(4, (0, 0))]);
         assert_eq!(places.window, 14);
     }
 
@@ -128,7 +132,7 @@ mod tests {
     fn an_odd_number_of_blocks_changes_ends_from_pass_to_pass() {
         let pieces = [piece(0, 4), piece(1, 4), piece(2, 4)];
         let places = ends(&pieces, 8, 1).expect("fits");
-        assert_eq!(places.placed[1], Placed { at: vec![4, 0], after: Some((2, 1)) });
+        assert_eq!(places.placed(1), Placed { at: vec![4, 0], after: Some((2, 1)) });
         assert_eq!(ends(&pieces, 3, 1), None);
     }
 

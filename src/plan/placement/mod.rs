@@ -40,8 +40,10 @@ pub struct Placed {
 /// All pieces in their places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// By piece, in the order given.
-    pub placed: Vec<Placed>,
+    /// Where the pieces lie, in layouts that passes take turns in.
+    layouts: Vec<Layout>,
+    /// By piece, in the order given: what frees its bytes.
+    after: Vec<Option<Before>>,
     /// The bytes that are really used: the highest end.
     pub window: u64,
 }
@@ -49,19 +51,28 @@ pub struct Placement {
 /// Where the pieces of one pass lie, by piece.
 type Layout = Vec<u64>;
 
-/// The placement in which passes take turns in these layouts, given what each piece waits for by its place alone.
-fn placement(pieces: &[Streamed], layouts: &[Layout], after: Vec<Option<Before>>) -> Placement {
-    let after = explicit(after);
-    let end = |(piece, at): (&Streamed, &u64)| at + piece.bytes;
-    let highest = layouts.iter().filter_map(|at| pieces.iter().zip(at).map(end).max()).max();
-    let placed = (0..pieces.len()).map(|n| {
-        let mut at: Vec<u64> = layouts.iter().map(|layout| layout[n]).collect();
+impl Placement {
+    /// Passes take turns in these layouts, given what each piece waits for by its place alone.
+    fn new(pieces: &[Streamed], layouts: Vec<Layout>, mut after: Vec<Option<Before>>) -> Self {
+        make_explicit(&mut after);
+        let end = |(piece, at): (&Streamed, &u64)| at + piece.bytes;
+        let highest = layouts.iter().filter_map(|at| pieces.iter().zip(at).map(end).max()).max();
+        Self { layouts, after, window: highest.unwrap_or(0) }
+    }
+
+    /// By piece: what frees its bytes.
+    pub fn after(&self) -> &[Option<Before>] {
+        &self.after
+    }
+
+    /// A piece in its places, in the order given.
+    pub fn placed(&self, n: usize) -> Placed {
+        let mut at: Vec<u64> = self.layouts.iter().map(|layout| layout[n]).collect();
         if at.iter().all(|&place| place == at[0]) {
             at.truncate(1);
         }
-        Placed { at, after: after[n] }
-    });
-    Placement { placed: placed.collect(), window: highest.unwrap_or(0) }
+        Placed { at, after: self.after[n] }
+    }
 }
 
 /// The later of two waits: fewer passes back, and within a pass the later use.
@@ -72,10 +83,10 @@ fn later(known: Option<Before>, other: Before) -> Before {
 
 /// Copies run in order, so each also waits for what the ones before it waited for. Saying so costs nothing and
 /// keeps a plan safe in a runtime that issues copies on several streams.
-fn explicit(mut after: Vec<Option<Before>>) -> Vec<Option<Before>> {
+fn make_explicit(after: &mut [Option<Before>]) {
     let mut latest: Option<(i64, usize)> = None;
     for round in 0..2i64 {
-        for wait in &mut after {
+        for wait in after.iter_mut() {
             let own = wait.map(|(user, back)| (round - i64::from(back), user));
             latest = latest.max(own);
             if round == 1 {
@@ -84,7 +95,6 @@ fn explicit(mut after: Vec<Option<Before>>) -> Vec<Option<Before>> {
             }
         }
     }
-    after
 }
 
 /// The pass time of pieces in their places: the event graph of copies and computes, without building a plan.
@@ -111,7 +121,7 @@ pub fn steady(instance: &Instance, pieces: &[Streamed], places: &Placement) -> R
     for (n, &node) in computes.iter().enumerate() {
         while next < pieces.len() && pieces[next].user == n {
             follow(&mut graph, &copies, next);
-            if let Some((user, back)) = places.placed[next].after {
+            if let Some((user, back)) = places.after[next] {
                 graph.arc(computes[user], copies[next], back);
             }
             next += 1;
@@ -122,7 +132,7 @@ pub fn steady(instance: &Instance, pieces: &[Streamed], places: &Placement) -> R
             graph.arc(copies[next - 1], node, 0);
         }
     }
-    graph.steady_from(Ratio::per_pass(busy.max(compute))).0
+    graph.steady_from(Ratio::per_pass(busy.max(compute)))
 }
 
 /// An operation runs after the one before it on its lane, the first after the last of the pass before.

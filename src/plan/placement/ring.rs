@@ -12,7 +12,7 @@
 //! Where the ring continues from pass to pass, a piece's places repeat after a few passes; where that takes too
 //! long, every pass begins at the start of the ring again.
 
-use super::{Before, Layout, Placement, Streamed, later, placement};
+use super::{Before, Layout, Placement, Streamed, later};
 
 /// Passes after which places must repeat for the ring to run on from pass to pass.
 const MOST_PLACES: usize = 8;
@@ -31,9 +31,9 @@ pub fn ring(pieces: &[Streamed], window: u64) -> Option<Placement> {
     let window = window.min(pass.saturating_mul(MOST_LAPS));
     let starts = starts(pieces, window).unwrap_or_else(|| vec![0]);
     let layouts: Vec<Layout> =
-        starts.iter().map(|&start| offsets(pieces, window, start).0).collect();
+        starts.iter().map(|&start| offsets(pieces, window, start).collect()).collect();
     let after = waits(pieces, window, &layouts)?;
-    Some(placement(pieces, &layouts, after))
+    Some(Placement::new(pieces, layouts, after))
 }
 
 /// What each piece waits for: over all layouts, the latest use whose bytes it takes. None where that would be its
@@ -73,15 +73,14 @@ fn waits(pieces: &[Streamed], window: u64, layouts: &[Layout]) -> Option<Vec<Opt
     Some(after)
 }
 
-/// The offsets of one pass that begins at `start`, and where the next one would.
-fn offsets(pieces: &[Streamed], window: u64, start: u64) -> (Layout, u64) {
+/// The offsets of one pass that begins at `start`.
+fn offsets(pieces: &[Streamed], window: u64, start: u64) -> impl Iterator<Item = u64> {
     let mut next = start;
-    let offsets = pieces.iter().map(|piece| {
+    pieces.iter().map(move |piece| {
         let at = if next + piece.bytes > window { 0 } else { next };
         next = at + piece.bytes;
         at
-    });
-    (offsets.collect(), next)
+    })
 }
 
 /// Where the passes begin, once that repeats; none when it takes more than [`MOST_PLACES`] passes.
@@ -89,7 +88,8 @@ fn starts(pieces: &[Streamed], window: u64) -> Option<Vec<u64>> {
     let mut seen = vec![0];
     for _ in 0..2 * MOST_PLACES {
         let last = seen[seen.len() - 1];
-        let next = offsets(pieces, window, last).1;
+        let end = |(piece, at): (&Streamed, u64)| at + piece.bytes;
+        let next = pieces.iter().zip(offsets(pieces, window, last)).last().map_or(last, end);
         // Where nothing fits behind, the next pass begins at the start of the ring.
         let fits = pieces.first().is_none_or(|first| next + first.bytes <= window);
         let next = if fits { next } else { 0 };
@@ -117,9 +117,9 @@ mod tests {
     fn equal_pieces_rotate_through_slots() {
         let ring = ring(&pieces(&[10; 3]), 25).expect("fits");
         assert_eq!(ring.window, 20);
-        assert_eq!(ring.placed[0], Placed { at: vec![0, 10], after: Some((1, 1)) });
-        assert_eq!(ring.placed[1], Placed { at: vec![10, 0], after: Some((2, 1)) });
-        assert_eq!(ring.placed[2], Placed { at: vec![0, 10], after: Some((0, 0)) });
+        assert_eq!(ring.placed(0), Placed { at: vec![0, 10], after: Some((1, 1)) });
+        assert_eq!(ring.placed(1), Placed { at: vec![10, 0], after: Some((2, 1)) });
+        assert_eq!(ring.placed(2), Placed { at: vec![0, 10], after: Some((0, 0)) });
     }
 
     #[test]
@@ -142,9 +142,10 @@ mod tests {
             let ring = ring(&pieces, window).expect("one piece per use always fits");
             prop_assert!(ring.window <= window);
             let count = pieces.len();
-            let period: usize = ring.placed.iter().map(|placed| placed.at.len()).max().expect("some");
+            let placed: Vec<Placed> = (0..count).map(|n| ring.placed(n)).collect();
+            let period: usize = placed.iter().map(|placed| placed.at.len()).max().expect("some");
             let place_of = |copy: usize| {
-                let placed = &ring.placed[copy % count];
+                let placed = &placed[copy % count];
                 let at = placed.at[(copy / count) % placed.at.len()];
                 (at, at + pieces[copy % count].bytes)
             };
@@ -153,7 +154,7 @@ mod tests {
             for copy in 0..count * (2 * period + 4) {
                 let (from, to) = place_of(copy);
                 prop_assert!(to <= window);
-                let waited = ring.placed[copy % count].after;
+                let waited = placed[copy % count].after;
                 let waited = waited.and_then(|(user, back)| {
                     Some((copy / count).checked_sub(back as usize)? * count + user)
                 });

@@ -5,16 +5,18 @@
 //! * **Tensors** (`split`): a part of every block streams, as much as the bound's instants say
 //!   (`plan::matching`), rounded to tensors. One free parameter, the bytes that stream, is searched.
 //! * **Whole blocks** (`whole`): several ways to spread the streamed blocks over the pass, then a local search.
+//! * **Whole blocks in turn** (`rotating`): which blocks stay changes from pass to pass, with copies evenly spread.
 //!
 //! Every candidate is placed in its window and evaluated exactly ([`super::placement`]); the best is the one with the
 //! shortest pass, then the fewest bytes copied, then the smallest window. Where copies and compute balance, a larger
 //! window that costs nothing is preferred (`robust`). With few passes the makespan decides, cold start included.
 
 mod robust;
+pub mod rotating;
 mod split;
 mod whole;
 
-use super::bound::{HostTier, Windows};
+use super::bound::{self, HostTier, Windows};
 use super::choice::{Choice, Evaluated};
 use super::cycle::Ratio;
 use super::instance::Instance;
@@ -24,10 +26,11 @@ use super::timing;
 use crate::error::Result;
 use crate::units::{Bytes, Nanos};
 
+pub use rotating::MOST_TURNS;
 pub use whole::{blocks_of, evenly};
 
 /// With at most so many passes the cold start weighs as much as the steady pass, and the makespan decides.
-pub(super) const FEW_PASSES: u32 = 4;
+pub const FEW_PASSES: u32 = 4;
 
 /// The best choice found; none when no choice fits. `schedule` builds the operations of a choice, for makespans.
 pub fn choose(
@@ -42,10 +45,13 @@ pub fn choose(
     }
     let gaps = Gaps::of(instance);
     let mut candidates = match granularity {
-        Granularity::Block => Vec::new(),
+        Granularity::Block | Granularity::Rotating => Vec::new(),
         Granularity::Tensor => split::candidates(instance, &gaps),
     };
-    if let Some(start) = whole::start(instance, &gaps) {
+    // With few passes every candidate counts; else whole blocks are looked at only where they could be better.
+    let could_win = passes <= FEW_PASSES
+        || !candidates.iter().any(|split| beats_whole_blocks(instance, &gaps, split));
+    if let Some(start) = could_win.then(|| whole::start(instance, &gaps)).flatten() {
         // Where parts of blocks do better than whole ones already, there is no point in improving these.
         let beaten = candidates.iter().any(|split| split.key() <= start.key());
         candidates.push(if beaten { start } else { whole::improved(instance, start) });
@@ -83,6 +89,13 @@ pub fn candidates(instance: &Instance, granularity: Granularity) -> Vec<Evaluate
         found.extend(split::windows(instance, &gaps));
     }
     found
+}
+
+/// Whether no plan of whole blocks is better: it takes longer, or nothing is faster and it copies more.
+fn beats_whole_blocks(instance: &Instance, gaps: &Gaps, split: &Evaluated) -> bool {
+    let (bytes, time) = bound::least_of_whole_blocks(instance);
+    split.pass < Ratio::per_pass(u128::from(time.get()))
+        || (split.pass <= gaps.least && split.streamed < bytes)
 }
 
 /// The instants at which uses end in the bound's best chain of windows.

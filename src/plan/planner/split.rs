@@ -4,6 +4,7 @@
 //! what makes room for the window. That number is searched for each way to lay the shares out in the window.
 
 use super::super::choice::{Choice, Evaluated, Layout};
+use super::super::cycle::Ratio;
 use super::super::instance::Instance;
 use super::super::matching::{self, share};
 use super::super::placement;
@@ -125,13 +126,18 @@ impl<'a> Search<'a> {
 
     /// Evaluates the candidate that leaves room for about such a window.
     fn consider(&mut self, window: u64) {
-        let Some(found) = self.evaluate(window) else { return };
+        let known = self.best.as_ref().map(|(_, known)| known.pass);
+        let Some(found) = self.evaluate_below(window, known) else { return };
         if self.best.as_ref().is_none_or(|(_, known)| found.key() < known.key()) {
             self.best = Some((window, found));
         }
     }
 
     fn evaluate(&self, window: u64) -> Option<Evaluated> {
+        self.evaluate_below(window, None)
+    }
+
+    fn evaluate_below(&self, window: u64, known: Option<Ratio>) -> Option<Evaluated> {
         let instance = self.instance;
         let total = self.missing.saturating_add(window);
         let wanted = matching::streamed_bytes(instance, &self.gaps.gaps, total);
@@ -148,6 +154,6 @@ impl<'a> Search<'a> {
                 Choice { copies, layout: Layout::Ends, ..choice }
             }
         };
-        choice.evaluate(instance)
+        choice.evaluate_below(instance, known)
     }
 }

@@ -30,7 +30,17 @@ const WINDOW_HALVES: [u64; 5] = [2, 3, 4, 6, 8];
 
 /// The best of the starts.
 pub fn start(instance: &Instance, gaps: &Gaps) -> Option<Evaluated> {
-    evaluated(instance, gaps).min_by_key(Evaluated::key)
+    let mut best: Option<Evaluated> = None;
+    for streams in starts(instance, gaps) {
+        let known = best.as_ref().map(|known| known.pass);
+        let found = Choice::whole(instance, &streams)
+            .and_then(|choice| choice.evaluate_below(instance, known));
+        let better = |known: &Evaluated| found.as_ref().is_some_and(|f| f.key() < known.key());
+        if best.as_ref().is_none_or(better) {
+            best = found.or(best);
+        }
+    }
+    best
 }
 
 /// The best start, improved, and the best of those that stream no more than each of them does.
@@ -53,6 +63,11 @@ pub fn roomier(instance: &Instance, gaps: &Gaps, window: u64) -> Option<Evaluate
 }
 
 fn evaluated(instance: &Instance, gaps: &Gaps) -> impl Iterator<Item = Evaluated> {
+    starts(instance, gaps).into_iter().filter_map(|streams| evaluate(instance, &streams))
+}
+
+/// Which blocks stream, by start.
+fn starts(instance: &Instance, gaps: &Gaps) -> Vec<Vec<bool>> {
     let mut starts = by_class(instance);
     let largest = instance.uses.iter().map(|used| used.bytes.get()).max().unwrap_or(0);
     let missing = gaps.total.saturating_sub(instance.budget).get();
@@ -61,7 +76,7 @@ fn evaluated(instance: &Instance, gaps: &Gaps) -> impl Iterator<Item = Evaluated
         starts.push(by_compute(instance, total));
         starts.push(by_matching(instance, gaps, total));
     }
-    starts.into_iter().filter_map(|streams| evaluate(instance, &streams))
+    starts
 }
 
 fn evaluate(instance: &Instance, streams: &[bool]) -> Option<Evaluated> {
@@ -79,7 +94,7 @@ pub fn evenly(uses: &[usize], count: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Uses with bytes, by aligned size.
-fn size_classes(instance: &Instance) -> Vec<Vec<usize>> {
+pub fn size_classes(instance: &Instance) -> Vec<Vec<usize>> {
     let mut classes: BTreeMap<Bytes, Vec<usize>> = BTreeMap::new();
     for n in blocks_of(instance) {
         classes.entry(instance.aligned(n)).or_default().push(n);
@@ -213,7 +228,9 @@ pub fn improved(instance: &Instance, start: Evaluated) -> Evaluated {
             let mut changed = streams.clone();
             moved.into_iter().flatten().for_each(|n| changed[n] = !changed[n]);
             left = left.saturating_sub(1);
-            let better = evaluate(instance, &changed).filter(|other| other.key() < best.key());
+            let better = Choice::whole(instance, &changed)
+                .and_then(|choice| choice.evaluate_below(instance, Some(best.pass)))
+                .filter(|other| other.key() < best.key());
             if let Some(better) = better {
                 best = better;
                 found = true;

@@ -7,9 +7,10 @@ use super::stays;
 use crate::figures::{Bound, Prediction};
 use crate::lane::Lane;
 use crate::plan::layout::ComponentInput;
+use crate::plan::refs::UseRef;
 use crate::plan::slice::Slice;
 use crate::plan::spec::{
-    BlockPlan, ComponentPlan, HostMemory, HostSync, Part, Piece, Residency, Slab, Stream, UseRef,
+    BlockPlan, ComponentPlan, HostMemory, HostSync, Part, Piece, Residency, Slab, Stream,
     Window as PlanWindow,
 };
 use crate::plan::unit::Piece as Unit;
@@ -106,7 +107,9 @@ impl<'a> Builder<'a> {
             name: self.input.name.clone(),
             policy: name.to_owned(),
             unit: self.recipe.unit,
+            reserve: None,
             passes: self.input.passes,
+            turns: 1,
             window: PlanWindow { bytes: window, slots: self.slots(&streamed, placed.bytes) },
             prefetch: prefetch(&streamed),
             slab: Slab { bytes, resident, window },
@@ -175,13 +178,7 @@ impl<'a> Builder<'a> {
         window_at: u64,
     ) -> BlockPlan {
         let unit = &self.units[n];
-        let staying = |part, bytes| Piece {
-            part,
-            bytes,
-            at: vec![resident_at],
-            residency: Residency::Resident,
-            staged: None,
-        };
+        let staying = |part, bytes| Piece::resident(part, bytes, resident_at);
         let mut pieces = Vec::new();
         match arc {
             None => pieces.push(staying(Part::All, unit.bytes)),
@@ -193,7 +190,7 @@ impl<'a> Builder<'a> {
                 let (bytes, copies, part) = self.part(n, false);
                 let at = at.iter().map(|at| at + window_at).collect();
                 let residency = Residency::Streamed(self.stream(arc, copies));
-                pieces.push(Piece { part, bytes, at, residency, staged: None });
+                pieces.push(Piece::new(part, bytes, at, residency));
             }
         }
         let (block, bytes, compute) = (unit.name.clone(), unit.bytes, unit.compute);
@@ -211,6 +208,7 @@ impl<'a> Builder<'a> {
             held_until: (arc.until != arc.unit).then(|| self.units[arc.until].name.clone()),
             copies: if self.recipe.per_tensor && copies > 1 { copies } else { 0 },
             slack: None,
+            loads: crate::plan::Loads::new(),
             // What lies outside the lists moves without a stream, from ordinary memory.
             from: match self.from {
                 HostMemory::Pinned if root && self.input.instance.device.pageable.is_some() => {

@@ -90,6 +90,11 @@ impl Spec {
         }
     }
 
+    /// Whether whole components swap places: the old one is copied back to ordinary memory, the next fetched from it.
+    pub fn swaps(&self) -> bool {
+        matches!(self.name, "diffusers-model" | "vllm-omni-model")
+    }
+
     /// Whether what it does was inferred in part, rather than read.
     pub fn uncertain(&self) -> bool {
         self.meaning.contains("uncertain")

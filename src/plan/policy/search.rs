@@ -4,16 +4,18 @@
 //! once, their time has a floor (the busiest lane), and only those whose floor could still win are evaluated
 //! exactly. The answer is that of evaluating them all.
 
-use super::Policy;
+use std::sync::OnceLock;
+
 use super::build::build;
 use super::catalogue::{Range, Shape};
 use super::recipe::Recipe;
-use super::store;
+use super::{Parameter, Policy, store};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::plan::bound::Bounds;
 use crate::plan::layout::ComponentInput;
-use crate::plan::schedule::{Schedule, When};
+use crate::plan::op::When;
+use crate::plan::schedule::Schedule;
 use crate::plan::unit::{self, Piece, Unit};
 use crate::plan::{ComponentPlan, Granularity, HostNeed, timing};
 use crate::units::{Bytes, Fraction, Nanos};
@@ -45,13 +47,14 @@ struct Entry {
     bytes: Bytes,
     slab: Bytes,
     host: HostNeed,
-    pass: Option<Nanos>,
+    /// Its exact time, once some search has asked for it.
+    pass: OnceLock<Nanos>,
 }
 
 impl Entry {
     /// What the search prefers least of: time, bytes streamed, slab.
     fn key(&self) -> (Nanos, Bytes, Bytes) {
-        (self.pass.unwrap_or(self.floor), self.bytes, self.slab)
+        (self.pass.get().copied().unwrap_or(self.floor), self.bytes, self.slab)
     }
 }
 
@@ -193,7 +196,7 @@ impl Explored {
         let floor = Lane::ALL.into_iter().map(busy).max().unwrap_or_default();
         let (bytes, slab) = (schedule.bytes_per_pass(), plan.slab.bytes);
         let host = store::need(self.policy.name, &plan, &self.units, input);
-        self.entries.push(Entry { values, floor, bytes, slab, host, pass: None });
+        self.entries.push(Entry { values, floor, bytes, slab, host, pass: OnceLock::new() });
         Ok(())
     }
 
@@ -215,7 +218,7 @@ impl Explored {
     }
 
     /// The position and pass time of the best setting within so many bytes for weights, and the host's budget.
-    fn search(&mut self, input: &ComponentInput, available: Bytes) -> Result<Option<usize>> {
+    fn search(&self, input: &ComponentInput, available: Bytes) -> Result<Option<usize>> {
         let mut best: Option<usize> = None;
         for n in 0..self.entries.len() {
             let on_host = input.host.as_ref().is_none_or(|host| self.entries[n].host.fits(host));
@@ -229,10 +232,11 @@ impl Explored {
             if leader.is_some_and(|leader| self.entries[n].key() >= leader) {
                 continue;
             }
-            if self.entries[n].pass.is_none() {
+            if self.entries[n].pass.get().is_none() {
                 let plan = self.build(input, &self.entries[n].values)?;
                 let schedule = Schedule::of(&plan, &input.instance.device)?;
-                self.entries[n].pass = Some(timing::steady_pass(&schedule).ceil());
+                // Whoever is first: all compute the same.
+                let _ = self.entries[n].pass.set(timing::steady_pass(&schedule).ceil());
             }
             if leader.is_none_or(|leader| self.entries[n].key() < leader) {
                 best = Some(n);
@@ -257,13 +261,8 @@ impl Explored {
     fn refine(&mut self, input: &ComponentInput, best: usize) -> Result<bool> {
         let found = self.entries[best].values.clone();
         let mut added = false;
-        for (n, parameter) in self.policy.spec.parameters.iter().enumerate() {
-            let most = parameter.most(&self.shape);
-            let wide =
-                matches!(parameter.range, Range::Blocks(_) | Range::Leaves) && most >= MAX_VALUES;
-            if !wide || self.policy.given[n].is_some() || self.policy.shipped {
-                continue;
-            }
+        for n in self.wide() {
+            let most = self.policy.spec.parameters[n].most(&self.shape);
             let step = most / (MAX_VALUES - 1) + 1;
             for value in found[n].saturating_sub(step)..=found[n].saturating_add(step).min(most) {
                 let mut values = found.clone();
@@ -278,35 +277,48 @@ impl Explored {
         Ok(added)
     }
 
-    fn found(&mut self, input: &ComponentInput, available: Bytes) -> Result<Option<usize>> {
+    /// The searched parameters of which not all values were tried at first.
+    fn wide(&self) -> Vec<usize> {
+        let wide = |(n, parameter): (usize, &Parameter)| {
+            let many = parameter.most(&self.shape) >= MAX_VALUES;
+            let ranged = matches!(parameter.range, Range::Blocks(_) | Range::Leaves);
+            let searched = self.policy.given[n].is_none() && !self.policy.shipped;
+            (many && ranged && searched).then_some(n)
+        };
+        self.policy.spec.parameters.iter().enumerate().filter_map(wide).collect()
+    }
+
+    /// The best setting within so many bytes. What was found for other budgets is remembered, but has no part in the
+    /// answer: values between those tried at first are looked at for this budget alone.
+    fn found(&self, input: &ComponentInput, available: Bytes) -> Result<Option<Entry>> {
         let Some(best) = self.search(input, available)? else { return Ok(None) };
-        match self.refine(input, best)? {
-            true => self.search(input, available),
-            false => Ok(Some(best)),
+        if self.wide().is_empty() {
+            return Ok(Some(self.entries[best].clone()));
         }
+        let mut finer = self.clone();
+        finer.refine(input, best)?;
+        let best = finer.search(input, available)?;
+        Ok(best.map(|best| finer.entries[best].clone()))
     }
 
     /// The pass time of the best setting that fits the input's budget.
-    pub fn best_pass(&mut self, input: &ComponentInput) -> Result<Option<Nanos>> {
+    pub fn best_pass(&self, input: &ComponentInput) -> Result<Option<Nanos>> {
         if self.policy.spec.recipe.is_none() {
-            return input
-                .at(self.policy.spec.unit())
-                .plan(Granularity::Tensor)
-                .map(|plan| Some(plan.prediction.pass));
+            return input.at(self.policy.spec.unit()).pass(Granularity::Tensor).map(Some);
         }
         let found = self.found(input, input.weights())?;
         // Contention is part of the prediction, not of the search.
         if input.instance.device.contention == Fraction::ZERO {
-            return Ok(found.and_then(|n| self.entries[n].pass));
+            return Ok(found.and_then(|entry| entry.pass.get().copied()));
         }
-        let Some(n) = found else { return Ok(None) };
-        let mut plan = self.build(input, &self.entries[n].values)?;
+        let Some(entry) = found else { return Ok(None) };
+        let mut plan = self.build(input, &entry.values)?;
         plan.foresee(&input.instance.device, input.reserve)?;
         Ok(Some(plan.prediction.pass))
     }
 
     /// The best setting that fits the input's budget.
-    pub fn best(&mut self, input: &ComponentInput, bounds: &Bounds) -> Result<Option<Setting>> {
+    pub fn best(&self, input: &ComponentInput, bounds: &Bounds) -> Result<Option<Setting>> {
         if self.policy.spec.recipe.is_none() {
             let plan = input.at(self.policy.spec.unit()).plan(Granularity::Tensor)?;
             let parameters = own_parameters(&plan);
@@ -314,7 +326,7 @@ impl Explored {
             return Ok(Some(Setting { parameters, flags: None, plan, fits: true, host }));
         }
         match self.found(input, input.weights())? {
-            Some(n) => self.setting(input, &self.entries[n].values, bounds).map(Some),
+            Some(entry) => self.setting(input, &entry.values, bounds).map(Some),
             None => Ok(None),
         }
     }

@@ -73,7 +73,7 @@ fn the_search_finds_what_trying_every_setting_finds() {
     for seed in 0..25 {
         let input = mixed(seed);
         for policy in Policy::all().into_iter().filter(|policy| policy.spec().recipe.is_some()) {
-            let mut explored = policy.explore(&input).expect("settings");
+            let explored = policy.explore(&input).expect("settings");
             let found = explored.best_pass(&input).expect("times");
             assert_eq!(found, explored.exhaustive(&input), "{} {seed}", policy.name);
         }
@@ -88,8 +88,7 @@ fn more_values_than_are_tried_at_first_lose_nothing_on_equal_blocks() {
         for budget in [150 * 9, 150 * 17, 150 * 29] {
             input.instance.budget = Bytes::new(budget);
             let best = |text: &str| {
-                let mut explored =
-                    Policy::parse(text).expect("read").explore(&input).expect("fits");
+                let explored = Policy::parse(text).expect("read").explore(&input).expect("fits");
                 explored.best_pass(&input).expect("times")
             };
             let each = (0..=150).filter_map(|value| best(&format!("{name}:{parameter}={value}")));

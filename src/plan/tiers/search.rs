@@ -192,7 +192,7 @@ impl<'a> Search<'a> {
     /// Sizes of the ring, from the smallest.
     fn rings(&self) -> Vec<u64> {
         let latency = self.disk.latency.saturating_mul(LEAST_READ);
-        let worth = self.disk.rate.bytes_in(latency).get();
+        let worth = self.disk.bytes_in(latency).get();
         let fits = |ring: &u64| Allocator::Pages.locked(Bytes::new(*ring)) <= self.lockable();
         // From the first on that holds chunks worth a read, if the host has room for it.
         let first = (0..=CHUNKS).rev().map(|chunks| self.need.max(worth.saturating_mul(chunks)));
@@ -220,7 +220,7 @@ impl<'a> Search<'a> {
         let chunk = chunk.unwrap_or(ring);
         let chunk = (chunk / alignment * alignment).max(1);
         let latency = self.disk.latency.saturating_mul(2);
-        let least = self.disk.rate.bytes_in(latency).get().max(1);
+        let least = self.disk.bytes_in(latency).get().max(1);
         Some(Room { pinned, kept, chunk, least, whole: self.whole })
     }
 

@@ -98,14 +98,9 @@ fn split(used: &Use, block: &mut BlockPlan, most: u64, alignment: u64) {
         return;
     }
     let at = block.pieces[n].at.first().copied().unwrap_or(0);
-    let pieces = runs.into_iter().map(|run| Piece {
-        part: Part::Tensors(used.slices(run)),
-        bytes: run.bytes(),
-        at: vec![at + run.from],
-        residency: Residency::Resident,
-        staged: None,
-    });
-    let pieces: Vec<Piece> = pieces.collect();
+    let resident =
+        |run: Run| Piece::resident(Part::Tensors(used.slices(run)), run.bytes(), at + run.from);
+    let pieces: Vec<Piece> = runs.into_iter().map(resident).collect();
     block.pieces.splice(n..=n, pieces);
 }
 
@@ -188,7 +183,7 @@ fn stage_streams(plan: &mut ComponentPlan, ring: u64, alignment: u64) -> Option<
         return Some(0);
     }
     let places = placement::ring(&reads, ring)?;
-    let mut placed = places.placed.into_iter();
+    let mut placed = (0..reads.len()).map(|read| places.placed(read));
     for block in &mut plan.blocks {
         for piece in &mut block.pieces {
             let streams = piece.residency != Residency::Resident;

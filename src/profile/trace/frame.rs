@@ -24,7 +24,12 @@ pub(super) enum Stop {
     Broken(std::io::Error),
     /// A byte that cannot stand here.
     Unexpected(u8),
+    /// Brackets within brackets, more of them than any profiler writes.
+    TooDeep,
 }
+
+/// Brackets that may be open at once within one value; real events have some five.
+const DEEPEST: u64 = 256;
 
 /// A value, or the reason why it was passed over.
 #[derive(Debug, PartialEq, Eq)]
@@ -119,8 +124,7 @@ impl<R: Read> Frames<R> {
     /// The next value, if it has at most `longest` bytes; zero skips it.
     pub(super) fn value(&mut self, longest: usize) -> Result<Value<'_>, Stop> {
         let mut state = State::begin(self.peek()?)?;
-        let mut scanned = 0;
-        let mut dropped = 0u64;
+        let (mut scanned, mut dropped) = (0, 0u64);
         loop {
             let unused = &self.buffer[self.start..self.end];
             if let Some(length) = state.scan(unused, &mut scanned) {
@@ -130,6 +134,9 @@ impl<R: Read> Frames<R> {
                     return Ok(Value::TooLong(dropped + length as u64));
                 }
                 return Ok(Value::Whole(&self.buffer[from..from + length]));
+            }
+            if state.depth > DEEPEST {
+                return Err(Stop::TooDeep);
             }
             if scanned > longest || dropped > 0 {
                 let count = scanned.min(self.end - self.start);
@@ -204,7 +211,15 @@ impl State {
                         end = Some(index);
                         break;
                     }
-                    b'{' | b'[' => depth += 1,
+                    b'{' | b'[' => {
+                        depth += 1;
+                        if depth > DEEPEST {
+                            // Whoever asks sees by the depth why there is no end.
+                            self.depth = depth;
+                            *at = bytes.len();
+                            return None;
+                        }
+                    }
                     b'}' | b']' => {
                         depth = depth.saturating_sub(1);
                         if depth == 0 {
@@ -283,6 +298,20 @@ mod tests {
         assert_eq!(found, ["<900002>", "{}"]);
         let (found, _) = list(Drip(br#"{"a": "bcd\"ef"}, 7]"#), 5);
         assert_eq!(found, ["<16>", "7"]);
+    }
+
+    #[test]
+    fn brackets_within_brackets_have_an_end() {
+        let nested = |deep: usize| format!("{}{}, 7]", "[".repeat(deep), "]".repeat(deep));
+        let most = usize::try_from(DEEPEST).expect("a small number");
+        assert_eq!(list(nested(most).as_bytes(), 10_000).0.len(), 2);
+        for text in [nested(most + 1), nested(2 * CHUNK), "[".repeat(most + 1)] {
+            for longest in [0, 10_000] {
+                let (found, stop) = list(text.as_bytes(), longest);
+                assert!(found.is_empty() && matches!(stop, Some(Stop::TooDeep)));
+            }
+        }
+        assert!(matches!(list(Drip(nested(most + 1).as_bytes()), 9).1, Some(Stop::TooDeep)));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Turns the rows of a trace into CSV, one line per row, by device and start. Times are integer nanoseconds since the
 //! first row of the trace.
 
+use std::collections::BTreeMap;
+
 use csv::Writer;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::profile::trace::Trace;
+use crate::profile::trace::{Figures, Trace};
 
 const COLUMNS: [&str; 10] = [
     "device",
@@ -39,6 +42,26 @@ pub(super) fn rows_csv(trace: &Trace) -> Result<Vec<u8>> {
             label.name.to_string(),
         ];
         writer.write_record(record).map_err(failed)?;
+    }
+    writer.into_inner().map_err(|error| Error::Internal(format!("cannot write CSV: {error}")))
+}
+
+/// Every figure that is a time as CSV with a header line: device, figure, nanoseconds.
+pub(super) fn figures_csv(devices: &BTreeMap<i64, Figures>) -> Result<Vec<u8>> {
+    let failed = |error: csv::Error| Error::Internal(format!("cannot write CSV: {error}"));
+    let mut writer = Writer::from_writer(Vec::new());
+    writer.write_record(["device", "figure", "ns"]).map_err(failed)?;
+    for (device, figures) in devices {
+        let value = serde_json::to_value(figures)
+            .map_err(|error| Error::Internal(format!("cannot write JSON: {error}")))?;
+        let Value::Object(fields) = value else { continue };
+        for (name, value) in fields {
+            let Some(figure) = name.strip_suffix("_ns") else { continue };
+            if let Some(time) = value.as_u64() {
+                let row = [device.to_string(), figure.to_owned(), time.to_string()];
+                writer.write_record(row).map_err(failed)?;
+            }
+        }
     }
     writer.into_inner().map_err(|error| Error::Internal(format!("cannot write CSV: {error}")))
 }

@@ -3,6 +3,7 @@
 use super::{Foreign, verdict};
 use crate::figures::Origin;
 use crate::profile::trace::{CopyGroup, Figures, Hidden, Kind};
+use crate::report::rates::gigabytes;
 use crate::report::text::{shortened, wrap};
 use crate::report::view::ms;
 use crate::units::{Fraction, Nanos, Rate};
@@ -68,8 +69,8 @@ fn device(id: i64, figures: &Figures) -> String {
     if figures.same_stream_overlapping_neighbours > 0 {
         out.push_str(&wrap(
             &format!(
-                "{} rows start before the row before them on their stream ends: programmatic dependent launch, or \
-                 noise of the profiler's clock.",
+                "Rows that start before the row before them on their stream ends: {} (programmatic dependent launch, \
+                 or noise of the profiler's clock).",
                 figures.same_stream_overlapping_neighbours
             ),
             "  ",
@@ -153,13 +154,7 @@ fn copy(group: &CopyGroup) -> String {
     format!("{}\n", line.trim_end())
 }
 
-/// Decimal gigabytes per second with two decimals.
-pub(super) fn gigabytes(rate: Rate) -> String {
-    let hundredths = (rate.get() + 5_000_000) / 10_000_000;
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
-}
-
-/// The same in at most four characters up to 9999, for narrow columns.
+/// Decimal gigabytes per second in at most four characters up to 9999, for narrow columns.
 fn short(rate: Rate) -> String {
     match rate.get() {
         0..9_950_000_000 => gigabytes(rate),

@@ -149,28 +149,28 @@ pub(super) fn warnings(trace: &Trace) -> Vec<String> {
         lines.push(format!("the trace is not whole: {why}; the figures cover what stands before"));
     }
     for (reason, count) in &left_out.rows {
-        let rows = if *count == 1 { "GPU event" } else { "GPU events" };
-        lines.push(format!("{count} {rows} left out that {}", reason.explain()));
+        lines.push(format!("GPU events left out because they {}: {count}", reason.explain()));
     }
     if let Some(first) = left_out.first.as_ref() {
         lines.push(format!("the first of them: {first}"));
     }
-    let total = trace.rows().len() as u64;
-    let mut note = |count: u64, what: &str| {
-        if count > 0 {
-            lines.push(format!("{count} {what}"));
-        }
-    };
-    note(
-        left_out.launches_without_row,
-        "launches on the host have no GPU row: the profiler lost it, or it ran outside the trace",
-    );
-    if left_out.rows_without_launch > 0 {
-        let base = format!("of {total} GPU rows have no launch in the trace");
-        note(left_out.rows_without_launch, &base);
+    let of = format!("GPU rows without a launch in the trace, of {}", trace.rows().len());
+    let counted = [
+        (
+            left_out.launches_without_row,
+            "launches on the host without a GPU row (the profiler lost it, or it ran outside the trace)",
+        ),
+        (left_out.rows_without_launch, of.as_str()),
+        (left_out.repeated_rows, "GPU rows that stand twice, and count twice in sums and bytes"),
+        (left_out.rounded_times, "events with times below a nanosecond, rounded to the nearest"),
+        (
+            left_out.copies_without_bytes,
+            "copies without a size, which count in times and not in rates",
+        ),
+        (left_out.cut_names, "names of more than 4096 bytes, of which the rest is left out"),
+    ];
+    for (count, what) in counted.into_iter().filter(|(count, _)| *count > 0) {
+        lines.push(format!("{what}: {count}"));
     }
-    note(left_out.repeated_rows, "GPU rows stand twice and count twice in sums and bytes");
-    note(left_out.rounded_times, "events have times below a nanosecond, rounded to the nearest");
-    note(left_out.copies_without_bytes, "copies have no size: they count in times, not in rates");
     lines
 }

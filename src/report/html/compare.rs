@@ -19,7 +19,10 @@ pub(super) fn runs(views: &[View<'_>]) -> String {
         let (summary, header) = (&view.summary, &view.profile.header);
         vec![
             Cell::text(format!("{}. {}", index + 1, header.model)),
-            Cell::text(header.device.clone()),
+            Cell::text(match &header.rank {
+                Some(rank) => format!("{}, {rank}", header.device),
+                None => header.device.clone(),
+            }),
             Cell::text(summary.origin.to_string()),
             Cell::number(header.budget.human(), header.budget.get()),
             Cell::number(summary.peak.human(), summary.peak.get()),
@@ -210,13 +213,16 @@ fn policy_bar(extras: &Extras, row: &PolicyRow, window: Window, y: u32) -> Strin
         (true, false) => "other",
     };
     let note = if row.fits { "" } else { ", no fit" };
+    let (pass, peak) = (row.pass.human(), row.peak.human());
+    let title = format!("{} ({}): {pass} per pass, peak {peak}{note}", row.policy, row.parameters);
     format!(
         "<text class=\"lane\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
-         <rect class=\"{class}\" x=\"{NAMES}\" y=\"{y}\" width=\"{width}\" height=\"18\"/>\
+         <rect class=\"{class}\" x=\"{NAMES}\" y=\"{y}\" width=\"{width}\" height=\"18\"><title>{}</title></rect>\
          <text class=\"tick\" x=\"{}\" y=\"{}\">{}{note}</text>",
         NAMES - 8,
         y + 14,
         escape(&shortened(&row.policy, 17)),
+        escape(&title),
         NAMES + width + 6,
         y + 14,
         row.pass.human()

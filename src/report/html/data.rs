@@ -2,21 +2,25 @@
 //!
 //! ```text
 //! {"lanes": ["compute", …], "components": [{"name", "blocks", "labels": [[label, index, shade], …]}],
-//!  "spans": [[lane, start, duration, component, block, pass, bytes, count, wait lane or -1, busy], …],
+//!  "spans": [[lane, start, duration, count, busy, component, block, pass, bytes, wait lane or -1, needed at or -1], …],
 //!  "planned": [[lane, start, duration], …],
-//!  "stalls": [[start, duration, component, block, pass, cause, count, busy], …], "causes": [name, …],
+//!  "stalls": [[number of lanes, start, duration, count, busy, component, block, pass, cause], …], "causes": [name, …],
 //!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
 //!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged", "origin"}
 //! ```
 //!
-//! Times in ns, sizes in bytes. A run with more than [`MOST`] spans comes in wider columns; `merged` says how many
+//! Times in ns, sizes in bytes. A compute is needed when compute was free for it: what its copies' slack is held against.
+//! The planned passes lie where the run's own do. A run with more than [`MOST`] spans comes in wider columns; `merged` says how many
 //! spans have no mark of their own.
+
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use crate::lane::Lane;
-use crate::profile::{Cause, ComponentHeader};
+use crate::profile::{Cause, ComponentHeader, Span, arrivals};
 use crate::report::lists::Lists;
+use crate::report::predicted::ghosts;
 use crate::report::slices::{Slice, envelope, merged_away, slices, stall_slices};
 use crate::report::view::View;
 use crate::units::Nanos;
@@ -40,9 +44,13 @@ pub(super) fn data(view: &View<'_>, planned: Option<&View<'_>>) -> String {
         .iter()
         .take(MOST_PASSES)
         .map(|one| json!([view.pass_name(one), one.window.start.get(), one.window.end.get()]));
+    let needed: BTreeMap<_, _> = arrivals(view.profile)
+        .into_iter()
+        .map(|one| (use_of(one.consumer), one.needed_at))
+        .collect();
     let rows = spans
         .iter()
-        .flat_map(|(lane, of_lane)| of_lane.iter().map(|slice| row(view, *lane, slice)));
+        .flat_map(|(lane, of_lane)| of_lane.iter().map(|slice| row(view, *lane, slice, &needed)));
     json!({
         "lanes": spans.iter().map(|(lane, _)| lane.name()).collect::<Vec<_>>(),
         "components": components
@@ -80,19 +88,21 @@ fn bounded(view: &View<'_>) -> (Vec<(Lane, Vec<Slice>)>, Nanos) {
     }
 }
 
-/// The planned run's slices on the lanes that this one has.
+/// When the planned run was busy on the lanes that this one has.
 fn planned_rows(view: &View<'_>, planned: &View<'_>) -> Vec<[u64; 3]> {
-    let (lanes, _) = bounded(planned);
-    let number = |lane: Lane| view.summary.lanes.iter().position(|one| one.lane == lane);
-    let mut rows = Vec::new();
-    for (lane, slices) in lanes {
-        let Some(number) = number(lane) else { continue };
-        for slice in slices {
-            let length = slice.end.saturating_sub(slice.start).get();
-            rows.push([number as u64, slice.start.get(), length]);
+    let mut column = Nanos::new(1);
+    loop {
+        let lanes = (0u64..).zip(&view.summary.lanes);
+        let rows = lanes.flat_map(|(number, one)| {
+            let ghosts = ghosts(view, planned, one.lane, column).into_iter();
+            ghosts.map(move |(start, end)| [number, start.get(), end.saturating_sub(start).get()])
+        });
+        let rows: Vec<_> = rows.collect();
+        if rows.len() <= MOST {
+            return rows;
         }
+        column = column.saturating_mul(2).max(view.whole.column(MOST as u64));
     }
-    rows
 }
 
 /// What is written on the marks of each block, and their shade.
@@ -107,34 +117,49 @@ fn labels(component: &ComponentHeader) -> Vec<(String, String, usize)> {
         .collect()
 }
 
-fn row(view: &View<'_>, lane: Lane, slice: &Slice) -> serde_json::Value {
+/// Which use a span belongs to: component, block, pass.
+type Use = (u32, u32, u32);
+
+fn use_of(span: &Span) -> Use {
+    (span.component, span.block, span.pass)
+}
+
+fn row(
+    view: &View<'_>,
+    lane: Lane,
+    slice: &Slice,
+    needed: &BTreeMap<Use, Nanos>,
+) -> serde_json::Value {
     let span = &view.profile.spans[slice.span];
     let on = view.summary.lanes.iter().position(|one| one.lane == lane);
     let wait = span.waited_for.map_or(-1, |cause| i64::try_from(cause.lane.index()).unwrap_or(-1));
     let duration = slice.end.saturating_sub(slice.start).get();
+    let needed = needed.get(&use_of(span)).filter(|_| lane == Lane::Compute && slice.count == 1);
     json!([
         on,
         slice.start.get(),
         duration,
+        slice.count,
+        slice.busy.get(),
         span.component,
         span.block,
         span.pass,
         span.bytes.get(),
-        slice.count,
         wait,
-        slice.busy.get()
+        needed.map_or(-1, |at| i64::try_from(at.get()).unwrap_or(-1))
     ])
 }
 
 fn stalls(view: &View<'_>, column: Nanos) -> Vec<serde_json::Value> {
     let cause = |wanted: Cause| Cause::ALL.iter().position(|cause| *cause == wanted);
     let merged = stall_slices(&view.stalls, view.whole, column).into_iter();
+    let lane = view.summary.lanes.len();
     merged
         .map(|slice| {
             let (one, busy) = (slice.stall, slice.busy.get());
             let at = (one.needed_at.get(), slice.end.saturating_sub(one.needed_at).get());
             let cause = cause(one.cause);
-            json!([at.0, at.1, one.component, one.block, one.pass, cause, slice.count, busy])
+            json!([lane, at.0, at.1, slice.count, busy, one.component, one.block, one.pass, cause])
         })
         .collect()
 }
@@ -170,7 +195,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&data(&view, None)).expect("json");
         let rows = value["spans"].as_array().expect("spans");
         assert!(rows.len() <= MOST);
-        let counted: u64 = rows.iter().map(|row| row[7].as_u64().expect("a count")).sum();
+        let counted: u64 = rows.iter().map(|row| row[3].as_u64().expect("a count")).sum();
         assert_eq!(counted, profile.spans.len() as u64);
         assert_eq!(value["merged"].as_u64(), Some(counted - rows.len() as u64));
         assert!(value["merged"].as_u64() > Some(0));

@@ -10,6 +10,7 @@ pub(super) fn method(view: &View<'_>) -> String {
     let facts = [
         ("model", header.model.clone()),
         ("device", header.device.clone()),
+        ("rank", header.rank.clone().unwrap_or_default()),
         ("backend", header.backend.clone()),
         ("origin of times and bytes", header.origin.to_string()),
         ("clock", header.clock.clone()),
@@ -20,7 +21,7 @@ pub(super) fn method(view: &View<'_>) -> String {
         ("complete", if header.complete { "yes".into() } else { "no: cut short".into() }),
     ];
     let mut body = String::from("<dl class=\"facts\">");
-    for (name, value) in facts {
+    for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
         body.push_str(&format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(&value)));
     }
     body.push_str("</dl>\n");
@@ -53,7 +54,11 @@ const FORMULAS: &str = "<ul>
 <li>bound = the largest pass time known that no schedule beats that holds all of a unit (block, phase of a \
     block or leaf module, as the plan says) while it computes; with units that are not leaf modules, it also keeps \
     everything outside the block lists resident. Estimated by the plan.</li>
-<li>error = time ÷ predicted time − 1.</li>
+<li>error = time ÷ predicted time − 1. Predicted times of blocks and copies are those of the plan simulated without \
+    jitter; both are medians of the passes after the first, and the mean absolute error (MAPE) is over all blocks, or all \
+    copies, each counted once.</li>
+<li>slack of a copy = when compute was free for the use it is for − the end of the use's last copy.</li>
+<li>rate of a copy = bytes ÷ duration; sizes are classed by powers of two.</li>
 <li>peak VRAM = reserve + slab: one allocation, made before the first pass; headroom = budget − peak. The \
     reserve is given, not observed.</li>
 <li>cause of a stall = the first that holds: first pass; the copy waited for a compute to free its bytes; it \

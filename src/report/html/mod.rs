@@ -4,11 +4,14 @@
 //! theme. The content security policy allows nothing but this page's own style and script, which carry a nonce
 //! derived from the page's data, so that no name in a profile can bring a script of its own.
 
+mod behind;
 mod compare;
 mod data;
 pub(super) mod markup;
 mod medians;
 mod method;
+mod predicted;
+pub(super) mod rates;
 mod sweep;
 mod tables;
 mod timeline;
@@ -18,18 +21,38 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
 use super::lists::Lists;
-use super::runs;
+use super::measured;
+use super::predicted::Predicted;
+use super::rates::Rates;
 use super::slices::merged_note;
 use super::view::View;
 use crate::profile::ComponentSummary;
 
 pub(super) const STYLE: &str = include_str!("report.css");
-const SCRIPT: &str = include_str!("report.js");
+const SCRIPTS: [&str; 3] =
+    [include_str!("page.js"), include_str!("lanes.js"), include_str!("report.js")];
+const FOREIGN: [&str; 3] =
+    [include_str!("page.js"), include_str!("lanes.js"), include_str!("foreign.js")];
+
+/// The data and the scripts of a page, and the end of its document.
+fn scripts(data: &str, nonce: &str, parts: [&str; 3]) -> String {
+    format!(
+        "<script type=\"application/json\" id=\"data\">{data}</script>\n\
+         <script nonce=\"{nonce}\">\n\"use strict\";\n(() => {{\n{}}})();\n</script>\n</body>\n</html>\n",
+        parts.concat()
+    )
+}
+
+/// What ends the page of a foreign trace: its data, as JSON, and the script that draws it.
+pub(super) fn foreign_end(data: &str, nonce: &str) -> String {
+    scripts(data, nonce, FOREIGN)
+}
 
 /// The page of the first run; the others are compared with it.
-pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
+pub(super) fn page(views: &[View<'_>], planned: Option<&View<'_>>, extras: &Extras) -> String {
     let Some(view) = views.first() else { return String::new() };
-    let data = json_in_script(&data::data(view, runs::planned(views)));
+    let data = json_in_script(&data::data(view, planned));
+    let told = planned.and_then(|planned| Predicted::of(view, planned));
     let nonce = format!("{:016x}", xxh3_64(data.as_bytes()));
     let header = &view.profile.header;
     let title = format!("{} on {}", header.model, header.device);
@@ -45,21 +68,21 @@ pub(super) fn page(views: &[View<'_>], extras: &Extras) -> String {
     out.push_str(PATTERNS);
     out.push_str(&top(view, extras, &title));
     out.push_str(&tiles(view));
-    out.push_str(&run_section(view, runs::planned(views)));
+    out.push_str(&run_section(view, planned));
     out.push_str(&tables::ledger(view));
     out.push_str(&tables::stalls(view));
     out.push_str(&tables::passes(view));
+    out.push_str(&predicted::predicted(told.as_ref()));
+    out.push_str(&rates::section_of(&Rates::of_run(view.profile), view.summary.origin));
     out.push_str(&tables::lanes(view));
     out.push_str(&compare::runs(views));
     out.push_str(&compare::policies(view, extras));
     out.push_str(&sweep::sweep(view, extras));
     out.push_str(&plan(extras));
+    out.push_str(&measured::html(view));
     out.push_str(&method::method(view));
     out.push_str("</main>\n");
-    out.push_str(&format!(
-        "<script type=\"application/json\" id=\"data\">{data}</script>\n\
-         <script nonce=\"{nonce}\">\n{SCRIPT}</script>\n</body>\n</html>\n"
-    ));
+    out.push_str(&scripts(&data, &nonce, SCRIPTS));
     out
 }
 
@@ -156,28 +179,31 @@ fn run_section(view: &View<'_>, planned: Option<&View<'_>>) -> String {
     body.push_str("<output id=\"detail\" class=\"detail\" aria-live=\"polite\" hidden></output>\n");
     if let Some(planned) = planned {
         let text = format!(
-            "The thin bar below a lane is the same lane as it was planned: {}, {}, makespan {}.",
-            planned.summary.backend,
+            "The pale bars behind the marks are the same lanes as planned ({}, makespan {}), each pass moved to where \
+             this run's own pass began.",
             planned.summary.origin,
             planned.summary.makespan.human()
         );
         body.push_str(&paragraph("note", &text));
     }
-    body.push_str(&legend(view));
+    body.push_str(&legend(view, planned.is_some()));
     body.push_str(&lists(view));
+    body.push_str(&behind::uses(view, &name, window));
+    body.push_str(&behind::memory(view));
     body.push_str(&paragraph("note", BEHIND));
     section("timeline", "Timeline", &body)
 }
 
-fn legend(view: &View<'_>) -> String {
+fn legend(view: &View<'_>, planned: bool) -> String {
     let mut out = String::from("<ul class=\"legend\">");
     let lanes = view.summary.lanes.iter().map(|lane| (lane.lane.name(), lane.lane.name()));
     let others = [
         ("stall", "stall: compute waits for a copy"),
-        ("reserve", "reserve (given)"),
+        ("reserve", "reserve (not observed)"),
         ("inuse", "slab bytes in use"),
     ];
-    for (class, label) in lanes.chain(others) {
+    let behind = planned.then_some(("ghost", "as planned"));
+    for (class, label) in lanes.chain(others).chain(behind) {
         out.push_str(&format!(
             "<li><svg width=\"22\" height=\"12\" aria-hidden=\"true\"><rect class=\"{class}\" width=\"22\" height=\"12\"/></svg> {label}</li>"
         ));
@@ -246,8 +272,9 @@ const CONTROLS: &str = "<div class=\"controls\" id=\"controls\" hidden>\n\
     <button type=\"button\" id=\"in\">Zoom in</button>\n\
     <button type=\"button\" id=\"out\">Zoom out</button>\n\
     <button type=\"button\" id=\"all\">Whole run</button>\n\
-    <span class=\"keys\">Drag to pan; in the focused timeline: \u{2190} \u{2192} pan, + \u{2212} zoom, 0 whole run, \
-    N and P step through spans</span>\n</div>\n";
+    <span class=\"keys\">Drag to pan, click a mark to link copy and compute. In the focused timeline: \u{2190} \u{2192} next \
+    mark, \u{2191} \u{2193} other lane, Enter from a copy to its compute and back, + \u{2212} zoom, Shift + \u{2190} \u{2192} pan, \
+    0 whole run, Esc lets go</span>\n</div>\n";
 
 /// Hatches, so that no meaning rests on colour alone.
 pub(super) const PATTERNS: &str = "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>\

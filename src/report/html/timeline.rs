@@ -12,6 +12,7 @@ use super::markup::escape;
 use crate::lane::Lane;
 use crate::report::axis::{bytes_ticks, time_ticks};
 use crate::report::lists::Lists;
+use crate::report::predicted::ghosts;
 use crate::report::slices::{Window, envelope, merged_away, slices, stall_slices};
 use crate::report::view::View;
 use crate::units::{Bytes, Nanos};
@@ -22,8 +23,8 @@ const GUTTER: u32 = 76;
 const PLOT: u32 = WIDTH - GUTTER - 12;
 const ROW: u32 = 34;
 const PITCH: u32 = 42;
-/// Height of the bar that shows the planned lane.
-const PLANNED: u32 = 5;
+/// Height of what shows the planned lane behind a row.
+const GHOST: u32 = 36;
 const MEMORY: u32 = 150;
 
 /// The lanes within a window, and how many spans have no mark of their own.
@@ -36,7 +37,7 @@ pub(super) fn lanes(
     let rows = rows(view);
     let height = rows * PITCH + 26;
     let mut out = format!(
-        "<svg id=\"gantt\" class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" tabindex=\"0\" \
+        "<svg id=\"gantt\" class=\"chart zooms\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
          aria-labelledby=\"gantt-t\"><title id=\"gantt-t\">Timeline of {}: one row per lane, and stalls</title>\
          <g class=\"plot\">",
         escape(name)
@@ -48,7 +49,7 @@ pub(super) fn lanes(
         let y = row * PITCH;
         out.push_str(&row_name(y, lane.lane.name()));
         if let Some(planned) = planned {
-            out.push_str(&planned_bar(planned, lane.lane, window, y));
+            out.push_str(&ghost_bars(view, planned, lane.lane, window, y));
         }
         let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
@@ -89,15 +90,18 @@ pub(super) fn lanes(
     (out, merged)
 }
 
-/// The same lane of the planned run, as a thin bar below the row.
-fn planned_bar(planned: &View<'_>, lane: Lane, window: Window, y: u32) -> String {
+/// The same lane of the planned run, behind the marks and a little lower, so that what is as planned still shows.
+fn ghost_bars(view: &View<'_>, planned: &View<'_>, lane: Lane, window: Window, y: u32) -> String {
     let mut out = String::new();
-    for slice in slices(planned.profile, lane, window, window.column(u64::from(PLOT))) {
-        let x = GUTTER + window.place(slice.start, PLOT);
-        let width = (GUTTER + window.place_end(slice.end, PLOT)).saturating_sub(x).max(1);
+    for (start, end) in ghosts(view, planned, lane, window.column(u64::from(PLOT))) {
+        if start >= window.end || end <= window.start {
+            continue;
+        }
+        let x = GUTTER + window.place(start, PLOT);
+        let width = (GUTTER + window.place_end(end, PLOT)).saturating_sub(x).max(1);
         out.push_str(&format!(
-            "<rect class=\"planned\" x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"{PLANNED}\"/>",
-            y + ROW + 1
+            "<rect class=\"ghost\" x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"{GHOST}\"/>",
+            y + ROW + 6 - GHOST
         ));
     }
     out

@@ -20,6 +20,7 @@ pub(super) const INK: RGBColor = RGBColor(27, 31, 36);
 pub(super) const SOFT: RGBColor = RGBColor(87, 96, 106);
 pub(super) const GRID: RGBColor = RGBColor(208, 215, 222);
 pub(super) const RESERVE: RGBColor = RGBColor(201, 204, 209);
+pub(super) const GHOST: RGBColor = RGBColor(176, 186, 196);
 pub(super) const BLUE: RGBColor = RGBColor(0, 114, 178);
 pub(super) const ORANGE: RGBColor = RGBColor(230, 159, 0);
 pub(super) const GREEN: RGBColor = RGBColor(0, 158, 115);

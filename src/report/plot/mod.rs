@@ -4,22 +4,41 @@
 //! text is set in an embedded cut of DejaVu Sans: the same on every machine, none of whose fonts are asked.
 
 mod canvas;
+pub(super) mod foreign;
 mod png;
+mod predicted;
+mod rates;
 mod sweep;
 mod timeline;
 mod vram;
 
 use canvas::{Canvas, Sheet};
 
+use super::predicted::Predicted;
+use super::rates::Rates;
 use super::{Extras, View};
 use crate::error::Result;
+use crate::figures::Origin;
 
 /// The SVG text and the PNG bytes of one picture.
 type Pictures = (String, Vec<u8>);
 
 /// The lanes of the whole run and of one steady pass.
-pub(super) fn timeline(view: &View<'_>) -> Result<Pictures> {
-    both(timeline::size(view), |canvas| timeline::draw(view, canvas))
+pub(super) fn timeline(view: &View<'_>, planned: Option<&View<'_>>) -> Result<Pictures> {
+    both(timeline::size(view), |canvas| timeline::draw(view, planned, canvas))
+}
+
+/// Every block and copy, predicted against what the run shows.
+pub(super) fn predicted(told: &Predicted<'_>) -> Result<Pictures> {
+    both(predicted::SIZE, |canvas| predicted::draw(told, canvas))
+}
+
+/// Rates of copies by size; `None` where nothing was copied.
+pub(super) fn rates(rates: &Rates, origin: Origin) -> Result<Option<Pictures>> {
+    if rates.classes.is_empty() {
+        return Ok(None);
+    }
+    both(rates::SIZE, |canvas| rates::draw(rates, origin, canvas)).map(Some)
 }
 
 /// VRAM in use over the whole run.
@@ -35,6 +54,11 @@ pub(super) fn sweep(view: &View<'_>, extras: &Extras) -> Result<Option<Pictures>
     }
     let size = sweep::size(&lines);
     both(size, |canvas| sweep::draw(view.profile.header.budget, &lines, canvas)).map(Some)
+}
+
+/// The lanes of a foreign trace.
+pub(super) fn foreign(picture: &foreign::Picture) -> Result<Pictures> {
+    both(foreign::size(picture), |canvas| foreign::draw(picture, canvas))
 }
 
 fn both(size: (u32, u32), draw: impl Fn(&mut dyn Sheet) -> Result<()>) -> Result<Pictures> {
@@ -59,7 +83,13 @@ mod tests {
             let path = format!("{}/src/report/plot/{folder}/{name}", env!("CARGO_MANIFEST_DIR"));
             expect_test::expect_file![path].assert_eq(svg);
         };
-        check("small.timeline.svg", &timeline(&view).expect("a picture").0);
+        check("small.timeline.svg", &timeline(&view, None).expect("a picture").0);
+        let rates = rates(&Rates::of_run(&profile), Origin::Simulated);
+        check("small.rates.svg", &rates.expect("a picture").expect("copies").0);
+        let off = fixture::off();
+        let off = View::of(&off);
+        let told = Predicted::of(&off, &view).expect("the same blocks");
+        check("small.predicted.svg", &predicted(&told).expect("a picture").0);
         check("small.vram.svg", &vram(&view).expect("a picture").0);
         let (svg, _) = sweep(&view, &extras()).expect("a picture").expect("a sweep");
         check("small.sweep.svg", &svg);
@@ -74,7 +104,7 @@ mod tests {
     #[test]
     fn pixels_are_drawn_and_the_picture_is_twice_the_size() {
         let profile = fixture::small();
-        let (_, png) = timeline(&View::of(&profile)).expect("a picture");
+        let (_, png) = timeline(&View::of(&profile), None).expect("a picture");
         let size = timeline::size(&View::of(&profile));
         let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().expect("4 bytes"));
         assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");

@@ -1,9 +1,10 @@
 //! Turns a run into two rows of lanes: the whole run above, one steady pass below.
 
-use super::canvas::{Anchor, GRID, INK, RED, SOFT, Sheet, lane_colour};
+use super::canvas::{Anchor, GHOST, GRID, INK, RED, SOFT, Sheet, lane_colour};
 use crate::error::Result;
 use crate::report::View;
 use crate::report::axis::time_ticks;
+use crate::report::predicted::ghosts;
 use crate::report::slices::{Window, merged_away, merged_note, slices, stall_slices};
 use crate::units::Nanos;
 
@@ -31,7 +32,11 @@ pub(super) fn size(view: &View<'_>) -> (u32, u32) {
 }
 
 /// Draws both panels.
-pub(super) fn draw(view: &View<'_>, sheet: &mut dyn Sheet) -> Result<()> {
+pub(super) fn draw(
+    view: &View<'_>,
+    planned: Option<&View<'_>>,
+    sheet: &mut dyn Sheet,
+) -> Result<()> {
     let header = &view.profile.header;
     let origin = view.summary.origin;
     let title = format!("{} on {}, budget {}", header.model, header.device, header.budget.human());
@@ -42,21 +47,37 @@ pub(super) fn draw(view: &View<'_>, sheet: &mut dyn Sheet) -> Result<()> {
         view.summary.stall.human(),
         view.of_makespan(view.summary.stall)
     );
-    let figures =
-        format!("times {origin}; {hidden} of H2D copy time hidden under compute; stall {stall}");
+    let behind = if planned.is_some() { "; behind: as planned, pass by pass" } else { "" };
+    let figures = format!(
+        "times {origin}; {hidden} of H2D copy time hidden under compute; stall {stall}{behind}"
+    );
     sheet.text((12, 44), 13, Anchor::Start, SOFT, &figures)?;
-    one(view, sheet, TOP, "the whole run", view.whole)?;
+    let both = (view, planned);
+    one(both, sheet, TOP, "the whole run", view.whole)?;
     let (name, window) = view.steady_window();
-    one(view, sheet, TOP + panel(view), &name, window)
+    one(both, sheet, TOP + panel(view), &name, window)
 }
 
-fn one(view: &View<'_>, sheet: &mut dyn Sheet, top: i32, name: &str, window: Window) -> Result<()> {
+fn one(
+    (view, planned): (&View<'_>, Option<&View<'_>>),
+    sheet: &mut dyn Sheet,
+    top: i32,
+    name: &str,
+    window: Window,
+) -> Result<()> {
     let lanes = top + 28;
     let column = window.column(u64::from(PLOT));
     let mut merged = 0;
     for (row, lane) in (0i32..).zip(&view.summary.lanes) {
         let y = lanes + row * PITCH;
         sheet.text((LEFT - 10, y + ROW / 2), 13, Anchor::End, INK, lane.lane.name())?;
+        for (start, end) in
+            planned.map(|planned| ghosts(view, planned, lane.lane, column)).unwrap_or_default()
+        {
+            if start < window.end && end > window.start {
+                ghost(sheet, window, y, (start, end))?;
+            }
+        }
         let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
         for slice in on_lane {
@@ -90,6 +111,13 @@ fn bar(
     let to = if to - from > 4 { to - 1 } else { covered.max(from + 1) };
     let floor = up.0 + ROW;
     sheet.rect((from, floor - i32::try_from(up.1).unwrap_or(ROW)), (to, floor), colour)
+}
+
+/// Where the plan has it: behind the row and a little lower, so that what is as planned still shows.
+fn ghost(sheet: &mut dyn Sheet, window: Window, y: i32, at: (Nanos, Nanos)) -> Result<()> {
+    let from = place(window, at.0, LEFT, PLOT);
+    let to = place(window, at.1, LEFT, PLOT).max(from + 1);
+    sheet.rect((from, y + 4), (to, y + ROW + 4), GHOST)
 }
 
 /// Where an instant lies, in pixels.

@@ -61,6 +61,25 @@ pub(super) struct Attention {
     pub width: Width,
 }
 
+impl Attention {
+    /// The width of all heads together, as the shape of the weight that opens it shows it.
+    pub fn width_of(&self, shape: &[u64]) -> u64 {
+        let outer = shape.first().copied().unwrap_or(0);
+        match self.width {
+            Width::Output => outer,
+            Width::Input => shape.get(1).copied().unwrap_or(0),
+            Width::OutputThird => outer / 3,
+        }
+    }
+
+    /// Whether ranks that divide image tokens have to exchange some for it: image tokens answer image tokens. Text
+    /// answers without, as every rank has it.
+    pub fn is_exchanged(&self) -> bool {
+        let image = |stream| matches!(stream, Stream::Image | Stream::Joint);
+        image(self.queries) && image(self.keys)
+    }
+}
+
 /// How sizes become tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grid {
@@ -225,7 +244,7 @@ impl Family {
 
 /// Whether `text` is `pattern`, where `*` stands for any text, also none. Linear in both, by taking each literal
 /// part at its first place after the part before.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));

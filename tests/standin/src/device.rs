@@ -13,6 +13,14 @@ type Blocks = Mutex<BTreeMap<u64, usize>>;
 static DEVICE: Blocks = Mutex::new(BTreeMap::new());
 static HOST: Blocks = Mutex::new(BTreeMap::new());
 
+/// How copies come from page-locked memory that is not the usual kind.
+static PATHS: Mutex<BTreeMap<u64, &'static str>> = Mutex::new(BTreeMap::new());
+
+unsafe extern "C" {
+    /// The C library's: the processor that this thread runs on.
+    fn sched_getcpu() -> i32;
+}
+
 /// What the context itself takes, as on a real device.
 const CONTEXT: u64 = 1 << 20;
 
@@ -66,18 +74,36 @@ pub fn free(address: u64) -> Status {
     free_block(&DEVICE, address)
 }
 
-pub fn allocate_host(bytes: usize) -> Result<u64, Status> {
+pub fn allocate_host(bytes: usize, write_combined: bool) -> Result<u64, Status> {
     let locked: u64 = lock(&HOST).values().map(|&bytes| bytes as u64).sum();
     if locked.saturating_add(bytes as u64) > State::get().setting("pinned_limit") {
         return Err(OUT_OF_MEMORY);
     }
     let address = new_block(&HOST, bytes)?;
+    // Memory lies where the thread runs that touches it first.
+    // SAFETY: no demands.
+    let processor = unsafe { sched_getcpu() };
+    let far = u64::try_from(processor) == Ok(State::get().setting("far_processor"));
+    let path = if write_combined { "combined" } else { "far" };
+    if write_combined || far {
+        PATHS.lock().unwrap_or_else(PoisonError::into_inner).insert(address, path);
+    }
     State::get().made("host memory");
     Ok(address)
 }
 
+/// How a copy comes from there.
+pub fn path_from(address: u64, bytes: usize) -> &'static str {
+    if !is_pinned(address, bytes) {
+        return "pageable";
+    }
+    let start = lock(&HOST).range(..=address).next_back().map_or(0, |(&start, _)| start);
+    PATHS.lock().unwrap_or_else(PoisonError::into_inner).get(&start).copied().unwrap_or("h2d")
+}
+
 pub fn free_host(address: u64) -> Status {
     State::get().freed("host memory");
+    PATHS.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
     free_block(&HOST, address)
 }
 

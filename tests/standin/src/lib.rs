@@ -22,6 +22,7 @@
 
 pub mod blas;
 mod device;
+mod graph;
 mod kernels;
 mod state;
 mod stream;
@@ -127,8 +128,8 @@ entry! {
         stream::synchronise_all();
         device::free(address)
     }
-    cuMemHostAlloc(place: *mut *mut c_void, bytes: usize, _flags: c_uint) {
-        match device::allocate_host(bytes) {
+    cuMemHostAlloc(place: *mut *mut c_void, bytes: usize, flags: c_uint) {
+        match device::allocate_host(bytes, flags & 4 != 0) {
             Ok(address) => unsafe { put(place, address as *mut c_void) },
             Err(status) => status,
         }
@@ -145,8 +146,9 @@ entry! {
             return INVALID_VALUE;
         }
         let pinned = device::is_pinned(from as u64, bytes);
-        let time = device::copy_time(if pinned { "h2d" } else { "pageable" }, bytes);
-        let flip = State::get().flip_due();
+        let time = device::copy_time(device::path_from(from as u64, bytes), bytes);
+        // The copies of a graph are counted when it is launched.
+        let flip = !graph::captures(stream) && State::get().flip_due();
         let work = Work::Copy { to, from: from as u64, bytes, time, flip };
         match pinned {
             true => stream::push(stream, work),
@@ -181,6 +183,9 @@ entry! {
     }
     cuStreamSynchronize(stream: *mut c_void) { stream::synchronise(stream) }
     cuStreamWaitEvent(stream: *mut c_void, event: *mut c_void, _flags: c_uint) {
+        if let Some(status) = graph::wait(stream, event) {
+            return status;
+        }
         match Event::of(event) {
             Some(event) => {
                 let ticket = event.last();
@@ -198,6 +203,9 @@ entry! {
         Event::destroy(event)
     }
     cuEventRecord(event: *mut c_void, stream: *mut c_void) {
+        if let Some(status) = graph::record(event, stream) {
+            return status;
+        }
         match Event::of(event) {
             Some(event) => {
                 let ticket = event.issue();
@@ -206,7 +214,48 @@ entry! {
             None => INVALID_HANDLE,
         }
     }
+    cuEventRecordWithFlags(event: *mut c_void, stream: *mut c_void, flags: c_uint) {
+        match Event::of(event) {
+            Some(event) if flags == 1 => graph::record_outside(event, stream),
+            Some(_) => INVALID_VALUE,
+            None => INVALID_HANDLE,
+        }
+    }
+    cuStreamBeginCapture_v2(stream: *mut c_void, _mode: c_uint) { graph::begin(stream) }
+    cuStreamEndCapture(stream: *mut c_void, place: *mut *mut c_void) {
+        match graph::end(stream) {
+            Ok(graph) => unsafe { put(place, graph) },
+            Err(status) => status,
+        }
+    }
+    cuGraphInstantiateWithFlags(place: *mut *mut c_void, graph: *mut c_void, _flags: u64) {
+        match graph::instantiate(graph) {
+            Ok(exec) => unsafe { put(place, exec) },
+            Err(status) => status,
+        }
+    }
+    cuGraphUpload(exec: *mut c_void, _stream: *mut c_void) {
+        if graph::exists(exec) { SUCCESS } else { INVALID_HANDLE }
+    }
+    cuGraphLaunch(exec: *mut c_void, stream: *mut c_void) { graph::launch(exec, stream) }
+    cuGraphDestroy(graph: *mut c_void) { graph::destroy(graph) }
+    cuGraphExecDestroy(exec: *mut c_void) { graph::destroy_exec(exec) }
+    cuStreamWaitValue32_v2(stream: *mut c_void, at: u64, least: u32, _flags: c_uint) {
+        if !device::is_pinned(at, 4) || graph::captures(stream) {
+            return INVALID_VALUE;
+        }
+        stream::push(stream, Work::AwaitNumber { at, least })
+    }
+    cuStreamWriteValue32_v2(stream: *mut c_void, at: u64, value: u32, _flags: c_uint) {
+        if !device::is_pinned(at, 4) || graph::captures(stream) {
+            return INVALID_VALUE;
+        }
+        stream::push(stream, Work::WriteNumber { at, value })
+    }
     cuEventSynchronize(event: *mut c_void) {
+        if graph::holds(event) {
+            return graph::CAPTURED_EVENT;
+        }
         match Event::of(event) {
             Some(event) => event.synchronise(),
             None => INVALID_HANDLE,

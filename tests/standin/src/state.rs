@@ -16,6 +16,14 @@ const SETTINGS: &[(&str, u64)] = &[
     ("h2d_latency", 10_000),
     ("d2h_rate", 24_000_000_000),
     ("d2h_latency", 11_000),
+    // From write-combined memory, and from memory of `far_processor`.
+    ("combined_rate", 25_000_000_000),
+    ("combined_latency", 10_000),
+    ("far_rate", 18_000_000_000),
+    ("far_latency", 10_000),
+    ("far_processor", u64::MAX),
+    // Every call takes the host so many nanoseconds.
+    ("call_time", 0),
     ("pageable_rate", 6_000_000_000),
     ("pageable_latency", 30_000),
     ("memory_rate", 800_000_000_000),
@@ -201,9 +209,14 @@ impl State {
 /// What is freed is freed even then, as a driver does at the latest when the process ends.
 pub fn call(symbol: &'static str, body: impl FnOnce() -> Status) -> Status {
     let status = State::get().enter(symbol);
+    crate::stream::host_spends(State::get().setting("call_time"));
     let frees = ["Free", "Destroy", "Unload", "Release"].iter().any(|word| symbol.contains(word));
     match status {
         SUCCESS => body(),
+        status if symbol == "cuStreamEndCapture" => {
+            crate::graph::give_up();
+            status
+        }
         status if frees => {
             body();
             status
@@ -226,6 +239,8 @@ pub fn error_name(status: Status) -> &'static CStr {
         500 => c"CUDA_ERROR_NOT_FOUND",
         600 => c"CUDA_ERROR_NOT_READY",
         700 => c"CUDA_ERROR_ILLEGAL_ADDRESS",
+        904 => c"CUDA_ERROR_STREAM_CAPTURE_UNJOINED",
+        905 => c"CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
         719 => c"CUDA_ERROR_LAUNCH_FAILED",
         999 => c"CUDA_ERROR_UNKNOWN",
         _ => c"CUDA_ERROR_OF_THE_STAND_IN",

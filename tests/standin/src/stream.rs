@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::graph;
 use crate::kernels::Kernel;
 use crate::state::State;
 use crate::{ILLEGAL_ADDRESS, INVALID_HANDLE, NOT_READY, SUCCESS, Status};
@@ -23,6 +24,7 @@ fn host_reaches(time: u64) {
 }
 
 /// One operation of a stream.
+#[derive(Clone)]
 pub enum Work {
     Copy {
         to: u64,
@@ -44,6 +46,15 @@ pub enum Work {
     Wait {
         event: Arc<Event>,
         ticket: u64,
+    },
+    /// Goes on when the number at an address is this large, as signed differences go.
+    AwaitNumber {
+        at: u64,
+        least: u32,
+    },
+    WriteNumber {
+        at: u64,
+        value: u32,
     },
     /// Tells the host when everything before has ended.
     Tell(Sender<u64>),
@@ -78,8 +89,17 @@ impl Stream {
     }
 }
 
-/// Puts work at the end of a stream's queue.
+/// Every call takes the host so long.
+pub fn host_spends(time: u64) {
+    HOST.fetch_add(time, Ordering::AcqRel);
+}
+
+/// Puts work at the end of a stream's queue, or into the graph that is being captured from it.
 pub fn push(handle: *mut c_void, work: Work) -> Status {
+    let work = match graph::take(handle, work) {
+        Ok(()) => return SUCCESS,
+        Err(work) => work,
+    };
     let streams = STREAMS.lock().unwrap_or_else(PoisonError::into_inner);
     match streams.get(&(handle as u64)) {
         Some(stream) => {
@@ -92,6 +112,9 @@ pub fn push(handle: *mut c_void, work: Work) -> Status {
 
 /// Copies from and to pageable memory hold the host until they are done.
 pub fn push_and_wait(handle: *mut c_void, work: Work) -> Status {
+    if graph::captures(handle) {
+        return graph::CAPTURE_UNSUPPORTED;
+    }
     match push(handle, work) {
         SUCCESS => synchronise(handle),
         status => status,
@@ -99,6 +122,9 @@ pub fn push_and_wait(handle: *mut c_void, work: Work) -> Status {
 }
 
 pub fn synchronise(handle: *mut c_void) -> Status {
+    if graph::captures(handle) {
+        return graph::CAPTURE_UNSUPPORTED;
+    }
     let (tell, told) = channel();
     let status = push(handle, Work::Tell(tell));
     if let Ok(time) = told.recv() {
@@ -147,11 +173,22 @@ fn run(work: &Receiver<(u64, Work)>) {
             },
             Work::Record { event, ticket } => event.complete(ticket, now),
             Work::Wait { event, ticket } => now = now.max(event.await_ticket(ticket)),
+            Work::AwaitNumber { at, least } => {
+                while (number(at).load(Ordering::Acquire).wrapping_sub(least) as i32) < 0 {
+                    std::thread::yield_now();
+                }
+            }
+            Work::WriteNumber { at, value } => number(at).store(value, Ordering::Release),
             Work::Tell(tell) => {
                 let _ = tell.send(now);
             }
         }
     }
+}
+
+fn number(at: u64) -> &'static AtomicU32 {
+    // SAFETY: four bytes of pinned memory, checked when the operation was issued; what frees them waits for streams.
+    unsafe { AtomicU32::from_ptr(at as *mut u32) }
 }
 
 /// An event: how often it was recorded, how often that was reached, and when.
@@ -178,6 +215,11 @@ impl Event {
         let handle = events.keys().next_back().map_or(0x20, |last| last + 8);
         events.insert(handle, Arc::new(event));
         handle as *mut c_void
+    }
+
+    /// An event that no handle names.
+    pub fn untimed() -> Arc<Self> {
+        Arc::new(Self { timing: false, state: Mutex::default(), reached: Condvar::new() })
     }
 
     pub fn of(handle: *mut c_void) -> Option<Arc<Self>> {

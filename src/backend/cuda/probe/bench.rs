@@ -6,7 +6,7 @@ use super::super::blas::{Blas, Shape};
 use super::super::clock;
 use super::super::gpu::{Gpu, Outcome};
 use super::super::kernels::{Gate, Kernels};
-use super::super::memory::{DeviceMemory, PinnedMemory};
+use super::super::memory::{Device, DeviceMemory, PinnedMemory};
 use super::super::stream::{Event, Priority, Stream};
 use super::{Curve, Effort, Point, ProductRate, Sample, per_second, rate};
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub(super) enum Direction {
 
 /// Buffers, streams and events. Dropped in this order: streams are waited for before.
 pub(super) struct Bench<'a> {
-    gpu: &'a Rc<Gpu>,
+    pub gpu: &'a Rc<Gpu>,
     effort: Effort,
     pub free: Bytes,
     largest: u64,
@@ -64,6 +64,16 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Bytes of each buffer.
+    pub fn largest(&self) -> u64 {
+        self.largest
+    }
+
+    /// Where copies to the device go.
+    pub fn target(&self) -> Device {
+        self.device[0].start()
+    }
+
     fn sizes(&self) -> impl Iterator<Item = u64> + use<'_> {
         let sizes = self.effort.sizes.iter().copied();
         sizes.filter(|&size| size <= self.largest)
@@ -85,7 +95,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Measures what `issue` queues on the first stream, so many times over.
-    fn measure(&self, count: u64, issue: &dyn Fn(&Stream) -> Result<()>) -> Result<Sample> {
+    pub fn measure(&self, count: u64, issue: &dyn Fn(&Stream) -> Result<()>) -> Result<Sample> {
         // Code is loaded at its first launch, which must not wait behind the gate.
         issue(&self.streams[0])?;
         self.streams[0].synchronise()?;
@@ -125,7 +135,7 @@ impl<'a> Bench<'a> {
         Ok(times)
     }
 
-    fn batch(&self, bytes: u64) -> u64 {
+    pub fn batch(&self, bytes: u64) -> u64 {
         (BATCH_BYTES / bytes.max(1)).clamp(2, BATCH)
     }
 

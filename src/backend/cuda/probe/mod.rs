@@ -7,6 +7,7 @@
 
 mod bench;
 mod curve;
+mod numa;
 mod spec;
 
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use crate::model::Dtype;
 use crate::units::{Bytes, FlopRate, Fraction, Nanos, Rate};
 
 pub use curve::{Curve, Point};
+pub use numa::{Node, NodeRate};
 pub use spec::{Host, estimated_peak};
 
 /// How much is measured.
@@ -126,6 +128,8 @@ pub struct Findings {
     pub both: (Rate, Rate),
     /// Two streams of copies to the device at once, together.
     pub two_streams: Rate,
+    /// Copies from each NUMA node's memory, where the host has several.
+    pub nodes: Vec<NodeRate>,
     /// Reads of device memory by a kernel.
     pub read: Rate,
     /// Slowdown of compute while a copy runs.
@@ -154,7 +158,8 @@ pub struct Cores {
 }
 
 /// Measures a GPU. Memory that others use is left to them: buffers take a quarter of what is free, at most a gibibyte.
-pub fn probe(gpu: &Rc<Gpu>, effort: Effort) -> Result<Findings> {
+/// `nodes` are the host's NUMA nodes.
+pub fn probe(gpu: &Rc<Gpu>, effort: Effort, nodes: &[Node]) -> Result<Findings> {
     let bench = Bench::new(gpu, effort)?;
     let h2d = bench.curve(Direction::ToDevice)?;
     let d2h = bench.curve(Direction::ToHost)?;
@@ -181,6 +186,7 @@ pub fn probe(gpu: &Rc<Gpu>, effort: Effort) -> Result<Findings> {
         pci_id: gpu.pci_id(),
         engines: attribute(Attribute::CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT),
         write_combined: bench.write_combined()?,
+        nodes: bench.nodes(nodes)?,
         h2d,
         d2h,
         pageable,

@@ -1,6 +1,6 @@
 //! Turns what a probe found, and what the operating system says about the host, into a device spec.
 
-use super::{Cores, Findings};
+use super::{Cores, Findings, NodeRate};
 use crate::device::{Compute, DEVICE_FORMAT, DeviceSpec, Host as HostSpec, Memory, Pcie};
 use crate::figures::Origin;
 use crate::model::Dtype;
@@ -55,6 +55,7 @@ impl Findings {
             d2h: self.d2h.link(),
             pageable: Some(self.pageable.link()),
             disk: host.built_in.as_ref().and_then(|spec| spec.disk.clone()),
+            peer: host.built_in.as_ref().and_then(|spec| spec.peer.clone()),
             memory: Memory { rate: self.read },
             compute,
             alignment: 256,
@@ -63,9 +64,19 @@ impl Findings {
             host: HostSpec {
                 memory: if host.memory.is_zero() { Bytes::new(64 << 30) } else { host.memory },
                 pinned_limit: Fraction::from_ppm(500_000),
+                rate: host.built_in.as_ref().and_then(|spec| spec.host.rate),
+                devices_per_link: None,
             },
         };
         (spec, measured.is_some())
+    }
+
+    /// The nodes whose memory is not the best to copy from, and by how much a copy from there takes longer.
+    pub fn slower_nodes(&self) -> Vec<(u32, Fraction)> {
+        let best = self.nodes.iter().map(|node| node.h2d).max().unwrap_or_default();
+        let slower = self.nodes.iter().filter(|node| node.h2d < best);
+        let more = |node: &NodeRate| best.get().saturating_sub(node.h2d.get());
+        slower.map(|node| (node.node, Fraction::of(more(node), node.h2d.get().max(1)))).collect()
     }
 
     /// The share of the best rate that a block's own product reaches.
@@ -84,10 +95,14 @@ impl Findings {
             (false, Some(_)) => "compute from the built-in spec of this device".to_owned(),
             (false, None) => "compute estimated from cores and clock".to_owned(),
         };
-        let numa = host.numa.as_ref().map_or(String::new(), |node| format!(", NUMA node {node}"));
+        let mut numa =
+            host.numa.as_ref().map_or(String::new(), |node| format!(", NUMA node {node}"));
+        for (node, slower) in self.slower_nodes() {
+            numa.push_str(&format!(", h2d from node {node} {} slower", slower.percent()));
+        }
         format!(
             "vramplan {} probe on {}, CUDA driver {}{numa}; worst spread of samples: h2d {}, d2h {}, pageable {}; \
-             worst residual of the fit: {}, {}, {}; {compute}; disk, pinned_limit not measured",
+             worst residual of the fit: {}, {}, {}; {compute}; disk, peer, host.rate, pinned_limit not measured",
             env!("CARGO_PKG_VERSION"),
             host.date,
             self.driver,

@@ -112,6 +112,7 @@ mod tests {
             list: list.into(),
             class: Some(class.into()),
             count,
+            bytes: None,
         };
         let lists = [list("blocks", "Block", 3), list("single_blocks", "Block", 2)];
         let cases = [

@@ -1,4 +1,5 @@
-//! Turns a trace into the compute time of a model's blocks: from ranges that name them, or from kernels that repeat.
+//! Turns a trace into the compute time of a model's blocks: from ranges that name them, from kernels that repeat, or from
+//! copies that do.
 //!
 //! ```text
 //! ranges    │ blocks.0   │ blocks.1   │ blocks.2   │       calls inside a range launch its kernels
@@ -9,6 +10,7 @@
 //! the host or for a copy. That is what a plan needs, whatever this engine did about its copies.
 
 mod annotated;
+mod copies;
 mod repeats;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,8 @@ pub struct ListShape {
     pub class: Option<String>,
     /// How many blocks.
     pub count: u64,
+    /// The bytes of one block, where all have the same.
+    pub bytes: Option<u64>,
 }
 
 /// How blocks were found.
@@ -35,6 +39,19 @@ pub enum Found {
     Annotations,
     /// Kernels repeat as often as the list has blocks.
     RepeatingKernels,
+    /// Copies to the device do: the blocks of a list share one time.
+    RepeatingCopies,
+}
+
+impl Found {
+    /// For sentences: found by ….
+    pub const fn by(self) -> &'static str {
+        match self {
+            Self::Annotations => "ranges that name them",
+            Self::RepeatingKernels => "kernels that repeat",
+            Self::RepeatingCopies => "copies that repeat (the blocks of a list share the median)",
+        }
+    }
 }
 
 /// What was found for one block.
@@ -76,13 +93,38 @@ pub fn block_times(trace: &Trace, device: i64, lists: &[ListShape]) -> Result<Bl
     if by_range.len() as u64 == total(lists) {
         return Ok(times(trace, device, Found::Annotations, by_range));
     }
-    match repeats::find(trace, device, lists) {
-        Ok(uses) => Ok(times(trace, device, Found::RepeatingKernels, uses)),
-        Err(why) => Err(format!(
-            "ranges name {} of {} blocks (`<list>.<index>` or `nn.Module: <class>_<index>`, with launches inside), and {why}",
+    let by_kernels = match repeats::find(trace, device, lists) {
+        Ok(uses) => return Ok(times(trace, device, Found::RepeatingKernels, uses)),
+        Err(why) => why,
+    };
+    match copies::find(trace, device, lists) {
+        Ok(between) => Ok(shared(trace, device, lists, &between)),
+        Err(by_copies) => Err(format!(
+            "ranges name {} of {} blocks (`<list>.<index>` or `nn.Module: <class>_<index>`, with launches inside), \
+             {by_kernels}, and {by_copies}",
             by_range.len(),
             total(lists)
         )),
+    }
+}
+
+/// Every block of a list has the list's time.
+fn shared(
+    trace: &Trace,
+    device: i64,
+    lists: &[ListShape],
+    between: &copies::Between,
+) -> BlockTimes {
+    let each = lists.iter().zip(&between.blocks).enumerate();
+    let blocks = each.flat_map(|(number, (list, time))| {
+        (0..list.count).map(move |block| ((number, block), *time))
+    });
+    BlockTimes {
+        found: Found::RepeatingCopies,
+        device,
+        blocks: blocks.collect(),
+        inside: between.inside,
+        kernels: union(kernels(trace, device).into_iter()),
     }
 }
 

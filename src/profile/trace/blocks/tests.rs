@@ -9,8 +9,18 @@ const BLOCK: [(&str, i64); 3] = [("norm", 10), ("gemm", 100), ("gemm", 100)];
 fn lists(counts: &[u64]) -> Vec<ListShape> {
     let name = |index: usize| format!("blocks{index}");
     let counts = counts.iter().enumerate();
-    counts.map(|(index, &count)| ListShape { list: name(index), class: None, count }).collect()
+    counts
+        .map(|(index, &count)| ListShape {
+            list: name(index),
+            class: None,
+            count,
+            bytes: Some(300 << 20),
+        })
+        .collect()
 }
+
+/// Copies of one block: two that are weights and a norm that is small.
+const COPIES: [u64; 3] = [200 << 20, 100 << 20, 16 << 10];
 
 struct Run {
     builder: Builder,
@@ -40,6 +50,33 @@ impl Run {
             bytes: None,
             correlation: self.correlation,
         });
+    }
+
+    /// A copy to the device of 90 ns.
+    fn copy(&mut self, bytes: u64) {
+        let start = self.clock + 5;
+        self.clock = start + 90;
+        self.builder.row(&Raw {
+            device: 0,
+            stream: 9,
+            kind: Kind::Htod,
+            memory: Memory::Pinned,
+            name: "Memcpy HtoD (Pinned -> Device)",
+            start,
+            end: self.clock,
+            bytes: Some(bytes),
+            correlation: 0,
+        });
+    }
+
+    /// A pass that copies and computes in turn, with kernels that no two blocks share.
+    fn streamed(&mut self, count: u64, length: i64) {
+        for block in 0..count {
+            COPIES.iter().for_each(|bytes| self.copy(*bytes));
+            self.correlation += 1;
+            let name = format!("kernel_{block}_{}", self.correlation);
+            self.kernel(&name, length);
+        }
     }
 
     /// A pass over so many blocks; the last kernel is `slower` ns longer.
@@ -95,6 +132,47 @@ fn kernels_that_repeat_as_often_as_a_list_has_blocks_are_its_blocks() {
     let why = block_times(&trace, 0, &lists(&[5, 5])).expect_err("two lists of five");
     assert!(why.contains("several lists have 5 blocks each"), "{why}");
     assert!(block_times(&trace, 0, &lists(&[3])).is_err());
+}
+
+#[test]
+fn copies_that_repeat_are_blocks_though_no_kernels_do() {
+    let mut run = Run::new();
+    for _ in 0..3 {
+        run.copy(777 << 20);
+        run.kernel("embed", 50);
+        run.streamed(6, 300);
+        run.kernel("head", 70);
+    }
+    let trace = run.builder.finish();
+    let found = block_times(&trace, 0, &lists(&[6])).expect("blocks");
+    assert_eq!((found.found, found.passes(), found.blocks.len()), (Found::RepeatingCopies, 3, 6));
+    assert!(found.blocks.values().all(|block| block.median.get() == 300));
+    // After the last copy of a pass nothing says where its block ends: five of six blocks lie between copies.
+    assert_eq!(found.inside.get(), 3 * 5 * 300);
+    let why = block_times(&trace, 0, &lists(&[7])).expect_err("no list of seven");
+    assert!(why.ends_with("no sequence of copies repeats as the blocks of blocks0 do"), "{why}");
+}
+
+#[test]
+fn passes_without_another_copy_between_are_told_by_the_bytes_of_a_block() {
+    let mut run = Run::new();
+    run.streamed(24, 300);
+    let trace = run.builder.finish();
+    let found = block_times(&trace, 0, &lists(&[6])).expect("four passes");
+    assert_eq!((found.found, found.passes()), (Found::RepeatingCopies, 4));
+    let other = ListShape { bytes: Some(50 << 20), ..lists(&[6]).remove(0) };
+    assert!(block_times(&trace, 0, &[other]).is_err(), "no block of these bytes");
+}
+
+#[test]
+fn weights_that_are_only_loaded_say_nothing_of_compute() {
+    let mut run = Run::new();
+    for _ in 0..6 {
+        COPIES.iter().for_each(|bytes| run.copy(*bytes));
+    }
+    run.kernel("head", 9);
+    let why = block_times(&run.builder.finish(), 0, &lists(&[6])).expect_err("a load");
+    assert!(why.contains("weights were loaded, not streamed"), "{why}");
 }
 
 #[test]

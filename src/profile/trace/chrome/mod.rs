@@ -209,6 +209,9 @@ impl<R: Read> Reader<R> {
                 let seen = char::from(byte).escape_default();
                 format!("byte {at} is '{seen}', which cannot stand there")
             }
+            Stop::TooDeep => {
+                format!("the value at byte {at} is nested more deeply than any profiler writes")
+            }
         };
         if self.events == 0 {
             return Err(Error::input(file, Problem::new(format!("byte {at}"), why, expected)));
