@@ -514,6 +514,59 @@ fn two_components_are_planned_as_phases() {
 }
 
 #[test]
+fn a_pipeline_is_planned_checked_run_and_compared() {
+    let story = Story::new();
+    let wan = ["wan2.2-t2v-a14b", "--device", "rtx-4090", "--vram", "24GiB", "--passes=6"];
+    let plan =
+        story.json(&[&["plan"], &wan[..], &["--components", "all", "-o", "w.yaml"]].concat());
+    let together = &plan["pipeline"];
+    let names: Vec<&str> = together["components"]
+        .as_array()
+        .expect("components")
+        .iter()
+        .map(|component| component["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["text_encoder", "transformer", "transformer_2", "vae"]);
+    for boundary in together["boundaries"].as_array().expect("boundaries") {
+        let cost = boundary["cost_ns"].as_u64().expect("a cost");
+        assert!(cost <= boundary["demand_ns"].as_u64().expect("a demand"), "{boundary}");
+    }
+    assert!(plan["peak_bytes"].as_u64().expect("a peak") <= 24 << 30);
+    assert_eq!(story.json(&["check", "w.yaml"])["ok"], true);
+    let run = story.json(&["run", "w.yaml", "--jitter=0%", "-o", "w.json"]);
+    assert_eq!(run["makespan_ns"], together["first_generation_ns"]);
+    assert_eq!(story.run(&["report", "w.json", "-o", "report"]).code, 0);
+    let peers = ["--components", "dit", "--policies", "hybrid,sglang-layerwise,fastvideo-first"];
+    let compared = story.json(&[&["compare"], &wan[..], &peers].concat());
+    let runs = compared["pipeline"]["runs"].as_array().expect("runs").clone();
+    let total = |run: &Value| run["total_ns"].as_u64().expect("a time");
+    assert_eq!(runs.len(), 4);
+    assert!(runs.iter().all(|run| total(run) >= total(&runs[0])), "{runs:?}");
+    // The same again costs no more; what is held to the end is copied once.
+    let twice = ["--components", "all,vae=resident", "--generations=2"];
+    let plan = story.json(&[&["plan"], &wan[..], &twice].concat());
+    assert_eq!(plan["pipeline"]["components"][3]["held"], "resident");
+    let time = |key: &str| plan["pipeline"][key].as_u64().expect("a time");
+    assert!(time("generation_ns") <= time("first_generation_ns"));
+}
+
+#[test]
+fn components_that_cannot_be_held_so_are_refused() {
+    let story = Story::new();
+    let flux = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "12GiB"];
+    let refused = |components: &str, code: i32, why: &str| {
+        let outcome = story.run(&[&flux[..], &["--components", components]].concat());
+        assert_eq!(outcome.code, code, "{components}: {}", outcome.err);
+        assert!(outcome.err.contains(why), "{components}: {}", outcome.err);
+    };
+    refused("transfromer", 2, "transformer");
+    refused("vae=kept", 2, "resident");
+    refused("vae,vae", 2, "twice");
+    refused("transformer=phase", 4, "as a whole");
+    refused("all,text_encoder_2=resident,transformer=resident", 4, "beside what is resident");
+}
+
+#[test]
 fn schemas_and_completions_come_for_every_kind_and_shell() {
     let story = Story::new();
     for kind in ["manifest", "device", "workload", "plan", "profile"] {

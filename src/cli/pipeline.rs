@@ -33,7 +33,7 @@ fn kept(component: &ComponentPlan) -> Bytes {
 /// The table of components and boundaries.
 pub fn table(plan: &Plan, together: &Together) -> String {
     let mut text = format!(
-        "  {:<17}{:>9} {:<9}{:>6}{:>10}{:>11}{:>11}{:>10}\n",
+        "  {:<14}{:>10} {:<8}{:>6}{:>9}{:>10}{:>10}{:>9}\n",
         "component", "weights", "held", "passes", "pass", "first", "all", "peak"
     );
     for component in &plan.components {
@@ -41,7 +41,7 @@ pub fn table(plan: &Plan, together: &Together) -> String {
         let p = &component.prediction;
         let _ = writeln!(
             text,
-            "  {:<17}{:>9} {:<9}{:>6}{:>10}{:>11}{:>11}{:>10}",
+            "  {:<14}{:>10} {:<8}{:>6}{:>9}{:>10}{:>10}{:>9}",
             component.name,
             weights.human(),
             held(component),

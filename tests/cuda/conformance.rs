@@ -83,6 +83,20 @@ fn the_same_operations_run_everywhere() {
 }
 
 #[test]
+fn components_that_follow_one_another_compute_on_their_own_bytes() {
+    let session = driver::session();
+    for percent in [40, 160] {
+        let plan = models::pipeline(percent);
+        let pieces = plan.components.iter().flat_map(|one| &one.blocks).flat_map(|b| &b.pieces);
+        assert_eq!(pieces.into_iter().any(|piece| piece.kept), percent > 100);
+        // Every byte is compared before its use, in both generations.
+        let (gpu, measured) = on_gpu(&session, &plan, options());
+        assert_eq!(operations(&gpu), operations(&in_simulator(&plan)));
+        assert_eq!(measured.passes.len(), 4, "two components, twice");
+    }
+}
+
+#[test]
 fn blocks_that_take_turns_compute_on_their_own_bytes() {
     let session = driver::session();
     let digest = |plan: &Plan| on_gpu(&session, plan, options()).1;

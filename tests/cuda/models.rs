@@ -98,6 +98,20 @@ pub fn plan(percent: u64) -> Plan {
     request(percent).plan().expect("a plan")
 }
 
+/// A second denoiser that takes over, and again: two generations of both.
+pub fn pipeline(percent: u64) -> Plan {
+    let second = MANIFEST.to_owned()
+        + "  - name: transformer_2
+    root: {tensors: [[x_embedder.weight, bf16, [192, 64]]]}
+    blocks:
+      - {list: single_blocks, kind: single, count: 6}
+";
+    let manifest = Manifest::from_yaml("small", &second).expect("a manifest");
+    let request = request_for(manifest, percent);
+    let components = vec!["transformer".into(), "transformer_2".into()];
+    Request { components, generations: 2, ..request }.plan().expect("a plan")
+}
+
 /// Our plan, with every second streamed piece read from disk for each use.
 pub fn plan_from_disk(percent: u64) -> Plan {
     let mut plan = plan(percent);

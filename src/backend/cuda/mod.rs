@@ -205,12 +205,21 @@ impl<'a> Cuda<'a> {
 
     /// Refuses programs that this machine cannot execute, before anything is allocated.
     pub fn check_program(&self, program: &Program) -> Result<()> {
-        if program.phases.len() != self.images.len() {
+        let used = program.phases.iter().map(|phase| phase.of + 1).max().unwrap_or(0);
+        if used != self.images.len() {
             let message = "the images are those of another plan".to_owned();
             return Err(Error::Internal(message));
         }
-        let mut phases = program.phases.iter().zip(self.images);
+        let mut phases = self.phases(program);
         phases.try_for_each(|(phase, image)| disk::check(&self.gpu, phase, image))
+    }
+
+    /// The phases of a program, each with its component's image; later generations share it.
+    fn phases<'p>(
+        &'p self,
+        program: &'p Program,
+    ) -> impl Iterator<Item = (&'p Phase, &'p ComponentImage)> + use<'p> {
+        program.phases.iter().map(|phase| (phase, &self.images[phase.of]))
     }
 
     /// Runs passes of a component, its disk's reader beside it; gives what was found.
@@ -221,8 +230,8 @@ impl<'a> Cuda<'a> {
         settings: Settings,
         run: impl FnOnce(&mut Run<'_>) -> Result<T>,
     ) -> Result<T> {
-        let image = &self.images[n];
-        let staging = made.staging[n].as_ref();
+        let image = &self.images[phase.of];
+        let staging = made.staging[phase.of].as_ref();
         let disk = staging.map(|staging| Disk::new(staging, image, self.weights));
         let prepared = made.prepared(&self.gpu, (n, phase, image), settings);
         let disk = disk.as_ref().zip(staging);
@@ -241,7 +250,7 @@ impl<'a> Cuda<'a> {
         let (repeat, mut issued) = self.choose(made, n, recorder)?;
         let component = u32::try_from(n).unwrap_or(u32::MAX);
         self.execute(made, (n, phase, repeat), self.settings(), |run| {
-            let mut reader = Reader::new(run, &made.arenas[n], component, start);
+            let mut reader = Reader::new(run, &made.arenas[phase.of], component, start);
             let outcome = run.run(&mut reader, recorder);
             if let Some(repeat) = &run.repeat {
                 (issued.passes_per_launch, issued.launches) = repeat.counts();
@@ -281,7 +290,7 @@ impl<'a> Cuda<'a> {
         let phase = Phase { passes: first.passes.min(enough), ..first.clone() };
         let settings = Settings { sample: 0, ..self.settings() };
         let passes = self.execute(made, (0, &phase, repeat), settings, |run| {
-            let mut reader = Reader::new(run, &made.arenas[0], 0, Nanos::ZERO);
+            let mut reader = Reader::new(run, &made.arenas[phase.of], 0, Nanos::ZERO);
             run.run(&mut reader, &mut Discard::default())?;
             Ok(reader.passes.clone())
         })?;
@@ -316,10 +325,9 @@ impl Backend for Cuda<'_> {
         for n in 0..program.phases.len() {
             let (end, digests) = self.phase(&made, n, now, recorder)?;
             // Uses of parts of a block add up to the block.
-            for (of, digest) in
-                self.images[n].blocks.iter().zip(digests).filter(|(b, _)| b.bytes > 0)
-            {
-                let id = format!("{}.{}", self.images[n].component, of.block);
+            let image = &self.images[program.phases[n].of];
+            for (of, digest) in image.blocks.iter().zip(digests).filter(|(b, _)| b.bytes > 0) {
+                let id = format!("{}.{}", image.component, of.block);
                 let sum = seen.entry(id).or_default();
                 *sum = sum.wrapping_add(digest);
             }

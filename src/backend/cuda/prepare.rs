@@ -43,7 +43,7 @@ impl Made<'_> {
             kernels: &self.kernels,
             phase,
             image,
-            arena: &self.arenas[n],
+            arena: &self.arenas[phase.of],
             slab: self.slab.start(),
             compute: &self.compute[n],
             verifier: self.verifiers[n].as_ref(),
@@ -101,7 +101,7 @@ impl Cuda<'_> {
     fn verifiers(&self, program: &Program) -> Result<(Vec<Option<Verifier>>, u64)> {
         let mut verifiers = Vec::with_capacity(self.images.len());
         let mut bytes = 0;
-        for (phase, image) in program.phases.iter().zip(self.images) {
+        for (phase, image) in self.phases(program) {
             if self.options.verify == Verify::No {
                 verifiers.push(None);
                 continue;
@@ -165,7 +165,7 @@ impl Cuda<'_> {
         let blas = Rc::new(blas);
         let mut computes = Vec::new();
         let mut flops = 0u64;
-        for (phase, image) in program.phases.iter().zip(self.images) {
+        for (phase, image) in self.phases(program) {
             let gemm = Gemm::new(&self.gpu, &blas, phase, image)?;
             flops = flops.saturating_add(gemm.flops);
             computes.push(Compute::Gemm(Box::new(gemm)));
@@ -177,7 +177,8 @@ impl Cuda<'_> {
     pub(super) fn warm_up(&self, made: &Made<'_>) -> Result<()> {
         let stream = Stream::new(&self.gpu, Priority::Least)?;
         for (n, phase) in made.program.phases.iter().enumerate() {
-            let prepared = made.prepared(&self.gpu, (n, phase, &self.images[n]), self.settings());
+            let prepared =
+                made.prepared(&self.gpu, (n, phase, &self.images[phase.of]), self.settings());
             if let Compute::Gemm(gemm) = &made.compute[n] {
                 for block in 0..phase.blocks.len() {
                     gemm.issue(Use { with: &prepared, stream: &stream, block, pass: 0 })?;

@@ -31,7 +31,7 @@ impl Cuda<'_> {
         let length = match graph::table(&self.gpu) {
             Err(error) if forced => return Err(error),
             Err(error) => Err(error.to_string()),
-            Ok(_) => repeat::length(phase, &self.images[n], self.options.sample),
+            Ok(_) => repeat::length(phase, &self.images[phase.of], self.options.sample),
         };
         match length {
             Ok(length) if forced => Ok((Some(length), because("asked for"))),
@@ -77,7 +77,7 @@ impl Cuda<'_> {
     ) -> Result<Nanos> {
         let phase = Phase { passes, ..made.program.phases[n].clone() };
         self.execute(made, (n, &phase, repeat), self.settings(), |run| {
-            let mut reader = Reader::new(run, &made.arenas[n], 0, Nanos::ZERO);
+            let mut reader = Reader::new(run, &made.arenas[phase.of], 0, Nanos::ZERO);
             run.run(&mut reader, recorder)?;
             Ok(repeat::mean_between(&reader.passes))
         })
