@@ -26,6 +26,7 @@ fn request(model: &str, device: &str, gib: u64) -> Request {
         vram: Bytes::new(gib << 30),
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        host: None,
         holds: Default::default(),
         generations: 1,
         rank: None,

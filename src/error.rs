@@ -176,11 +176,24 @@ pub struct Infeasible {
     /// Needed minus available; where the reserve alone exceeds the budget, that excess is included.
     #[serde(rename = "shortfall_bytes", serialize_with = "as_integer")]
     pub shortfall: Bytes,
-    /// The smallest VRAM budget for which a plan exists.
+    /// The smallest budget of that memory for which a plan exists.
     #[serde(rename = "smallest_budget_bytes", serialize_with = "as_integer")]
     pub smallest_budget: Bytes,
     /// What asks for the most: a component, or the reserve.
     pub because: String,
+    /// The memory that is too small.
+    pub memory: Memory,
+}
+
+/// A memory that has a budget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Memory {
+    /// Of the device.
+    #[default]
+    Vram,
+    /// Of the host: the part of it that may be locked.
+    Host,
 }
 
 fn as_integer<S: serde::Serializer>(
@@ -193,12 +206,25 @@ fn as_integer<S: serde::Serializer>(
 impl Infeasible {
     fn hint(&self) -> String {
         let mib = self.smallest_budget.get().div_ceil(1 << 20);
-        format!("the smallest budget that works is --vram {mib}MiB")
+        match self.memory {
+            Memory::Vram => format!("the smallest budget that works is --vram {mib}MiB"),
+            Memory::Host => format!("the smallest budget that works is --host {mib}MiB"),
+        }
     }
 }
 
 impl fmt::Display for Infeasible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.memory == Memory::Host {
+            return write!(
+                f,
+                "infeasible budget: {} needs {} of host memory, {} are there; {} short",
+                self.because,
+                self.needed.human(),
+                self.available.human(),
+                self.shortfall.human()
+            );
+        }
         write!(
             f,
             "infeasible budget: {} needs {} for weights, {} are left after the reserve; {} short",
@@ -224,6 +250,7 @@ mod tests {
             shortfall: Bytes::new(2 << 20),
             smallest_budget: Bytes::new(9 << 20),
             because: "transformer".into(),
+            memory: Memory::Vram,
         };
         let codes = [
             (Error::usage("x"), 2),

@@ -91,6 +91,9 @@ pub struct Prediction {
     pub stall: Nanos,
     /// H2D bytes of one steady pass.
     pub bytes_per_pass: Bytes,
+    /// Bytes that one steady pass reads from disk.
+    #[serde(default, skip_serializing_if = "no_bytes")]
+    pub disk_per_pass: Bytes,
     /// Highest VRAM use: slab plus reserve.
     pub peak: Bytes,
 }
@@ -135,12 +138,24 @@ pub struct Bound {
     pub compute: Nanos,
     /// The bytes that cannot stay, over the link.
     pub copy: Nanos,
+    /// The bytes that neither VRAM nor the host's budget can hold, from disk; 0 without such a budget.
+    #[serde(default, skip_serializing_if = "no_time")]
+    pub disk: Nanos,
     /// The largest known time that no plan of this granularity can beat.
     pub granularity: Nanos,
     /// The largest known time that no such schedule can beat, whatever it keeps and copies.
     pub any_schedule: Nanos,
     /// Predicted pass over `any_schedule`, minus one.
     pub gap: Fraction,
-    /// What binds: `compute` or `copy`.
+    /// What binds: `compute`, `copy` or `disk`.
     pub binding: String,
+}
+
+// What serde asks whether to leave out is passed by reference.
+fn no_time(time: &Nanos) -> bool {
+    time.is_zero()
+}
+
+fn no_bytes(bytes: &Bytes) -> bool {
+    bytes.is_zero()
 }

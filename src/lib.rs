@@ -49,6 +49,7 @@
 //!     vram: "12GiB".parse().unwrap(),
 //!     granularity: Granularity::Tensor,
 //!     unit: Unit::Block,
+//!     host: None,
 //!     holds: Default::default(),
 //!     generations: 1,
 //!     rank: None,

@@ -319,13 +319,14 @@ fn policies_are_compared_at_their_best_with_the_flags_that_set_them() {
         flux1-dev on NVIDIA GeForce RTX 4090 with 12.0 GiB of VRAM
         times per pass, estimated; each policy at its best setting
 
-          policy                      pass    to bound       H2D      peak    default  setting
-          sglang-strided b        799.3 ms      +6.4 %  14.9 GiB  11.7 GiB    1.016 s  p=1:r=8
-          sglang-leading b?       893.3 ms     +18.9 %  15.8 GiB  11.5 GiB    1.016 s  p=2:r=7
-          sglang-layerwise b      968.9 ms     +29.0 %  22.0 GiB   9.4 GiB    1.016 s  p=4
+          policy                      pass    to bound       H2D      peak      host    default  setting
+          sglang-strided b        799.3 ms      +6.4 %  14.9 GiB  11.7 GiB  22.0 GiB    1.016 s  p=1:r=8
+          sglang-leading b?       893.3 ms     +18.9 %  15.8 GiB  11.5 GiB  22.0 GiB    1.016 s  p=2:r=7
+          sglang-layerwise b      968.9 ms     +29.0 %  22.0 GiB   9.4 GiB  22.0 GiB    1.016 s  p=4
 
           b: no schedule that holds a block while it computes is faster than 751.4 ms
           default: what the engine ships; *: does not fit this budget
+          host: what streams, and what its engine keeps beside it, as its allocator locks it
           ?: inferred in part, `vramplan policies` says what
 
           sglang-strided        --dit-layerwise-offload --dit-offload-prefetch-size 1

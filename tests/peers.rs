@@ -26,6 +26,7 @@ fn input(instance: Instance) -> ComponentInput {
         passes: 20,
         reserve: Bytes::ZERO,
         unit: Unit::Block,
+        host: None,
     }
 }
 
@@ -198,7 +199,7 @@ fn file(component: ComponentPlan, input: &ComponentInput) -> Plan {
         rank: None,
         generations: 1,
         pipeline: None,
-        budget: Budget { vram: weights, reserve: Bytes::ZERO, weights },
+        budget: Budget { vram: weights, reserve: Bytes::ZERO, weights, host: None },
         components: vec![component],
         device: input.instance.device.clone(),
     }
@@ -374,6 +375,7 @@ fn never_slower(model: &str, device: &str, shares: &[u64]) {
     let request = |vram: Bytes| Request {
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        host: None,
         holds: Default::default(),
         generations: 1,
         rank: None,

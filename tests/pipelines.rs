@@ -61,6 +61,7 @@ fn member() -> impl Strategy<Value = Member> {
                 slot.compute = Nanos::new(compute);
             }
             let input = ComponentInput {
+                host: None,
                 name: "model".into(),
                 root: Bytes::new(root),
                 root_parts: Vec::new(),
@@ -99,7 +100,12 @@ fn file(pipeline: &Pipeline, planned: &Planned) -> Plan {
         digests: Digests { manifest: none(), device: none(), workload: none() },
         granularity: Granularity::Block,
         rank: None,
-        budget: Budget { vram: pipeline.vram, reserve: Bytes::ZERO, weights: pipeline.vram },
+        budget: Budget {
+            vram: pipeline.vram,
+            reserve: Bytes::ZERO,
+            weights: pipeline.vram,
+            host: None,
+        },
         generations: pipeline.generations,
         components: planned.components.clone(),
         pipeline: Some(planned.together.clone()),
@@ -268,6 +274,7 @@ fn chain(vram: u64, generations: u32) -> Pipeline {
         let mut instance = Instance::equal(10, 100, 50, 0);
         instance.device.alignment = 1;
         let input = ComponentInput {
+            host: None,
             name: name.into(),
             root: Bytes::ZERO,
             root_parts: Vec::new(),
@@ -359,6 +366,7 @@ fn wans_boundary_costs_what_the_link_demands() {
             workload::builtin::load("wan2.2-t2v-a14b").expect("known").expect("sound");
         (workload.height, workload.width) = (Some(height), Some(width));
         let request = Request {
+            host: None,
             components: vec!["transformer".into(), "transformer_2".into()],
             workload,
             device: device::builtin::load("rtx-4090").expect("known").expect("sound"),

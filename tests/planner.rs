@@ -29,6 +29,7 @@ fn input(instance: Instance) -> ComponentInput {
         root_parts: Vec::new(),
         instance,
         unit: Unit::Block,
+        host: None,
         passes: 20,
         reserve: Bytes::ZERO,
     }
@@ -60,7 +61,7 @@ fn empty(instance: &Instance, weights: Bytes) -> Plan {
         generations: 1,
         pipeline: None,
         rank: None,
-        budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights },
+        budget: vramplan::plan::Budget { vram: weights, reserve: Bytes::ZERO, weights, host: None },
         components: Vec::new(),
         device: instance.device.clone(),
     }

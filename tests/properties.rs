@@ -111,6 +111,7 @@ fn inputs() -> impl Strategy<Value = ComponentInput> {
                 passes,
                 reserve,
                 unit: Unit::Block,
+                host: None,
             }
         },
     )

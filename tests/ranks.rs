@@ -22,6 +22,7 @@ fn request(model: &str, device: &str, weights: u64) -> Request {
     let workload = workload::for_model(&manifest).expect("sound");
     let total = main.total_bytes(&manifest);
     Request {
+        host: None,
         vram: workload.reserve.total().saturating_add(Bytes::new(total.get() * weights / 100)),
         components: vec![main.name],
         device: device::builtin::load(device).expect("built in").expect("sound"),
@@ -391,6 +392,7 @@ proptest! {
         let manifest = Manifest::from_yaml("m", &text).expect(&text);
         let workload = workload::default_for(&manifest);
         let request = Request {
+            host: None,
             components: vec!["c".to_owned()],
             device: nvlink(),
             vram: Bytes::new(1 << 40),

@@ -12,7 +12,7 @@ use super::inputs::RequestArgs;
 use super::run::BackendArg;
 use super::{Terminal, measured, verdict};
 use crate::error::{Error, Result};
-use crate::plan::bound::{self, Bounds};
+use crate::plan::bound::Bounds;
 use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Serves, Setting, Unit};
 use crate::units::{Bytes, Fraction, Nanos};
 use crate::workload;
@@ -61,6 +61,8 @@ pub struct Row {
     pub shipped: Option<Vec<Setting>>,
     /// The smallest budget that one of its settings fits; none for the planner's own.
     pub smallest: Option<Bytes>,
+    /// The least host memory that one of its settings takes, of those that VRAM has room for.
+    pub least_host: Option<Bytes>,
     /// What no schedule takes less than that holds one of the policy's units while it computes.
     pub bound: Nanos,
     /// Whether the policy's engine runs such a model at all.
@@ -93,7 +95,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         None => text(&request, &rows),
     };
     let mut answer = answer(&rows);
-    if request.components.len() > 1 {
+    if request.components.len() > 1 && request.host.is_none() {
         let boundaries = super::plan::refusing(Boundaries::of(&request, &rows), terminal)?;
         text.push_str(&boundaries.text());
         answer["pipeline"] = boundaries.answer();
@@ -136,12 +138,12 @@ pub fn rows_of(
     let of_unit = |unit: Unit| -> Vec<Bounds> {
         let used = policies.iter().any(|policy| policy.spec().unit() == unit);
         let inputs = inputs.iter().filter(|_| used);
-        inputs.map(|input| bound::bound(&input.at(unit).instance)).collect()
+        inputs.map(|input| input.at(unit).bounds()).collect()
     };
     let by_unit = Unit::ALL.map(|unit| (unit, of_unit(unit)));
     let row = |(n, policy): (usize, &Policy)| {
         let (mut best, mut shipped) = (Some(Vec::new()), Some(Vec::new()));
-        let mut smallest = Some(Bytes::ZERO);
+        let (mut smallest, mut least_host) = (Some(Bytes::ZERO), Some(Bytes::ZERO));
         let own = by_unit.iter().find(|(unit, _)| *unit == policy.spec().unit());
         let bounds = own.map(|(_, bounds)| &bounds[..]).unwrap_or_default();
         for ((explored, input), bounds) in settings.by_policy[n].iter().zip(inputs).zip(bounds) {
@@ -149,9 +151,12 @@ pub fn rows_of(
             collect(&mut shipped, explored.shipped(input, bounds)?);
             let least = explored.smallest().map(|slab| slab.saturating_add(input.reserve));
             smallest = smallest.zip(least).map(|(known, least)| known.max(least));
+            let on_host = explored.least_host(input);
+            least_host = least_host.zip(on_host).map(|(sum, own)| sum.saturating_add(own));
         }
         let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
-        Ok(Row { policy: policy.clone(), best, shipped, smallest, bound, serves: serves[n] })
+        let (policy, serves) = (policy.clone(), serves[n]);
+        Ok(Row { policy, best, shipped, smallest, least_host, bound, serves })
     };
     // In order, so that of several errors the same is told every time.
     let rows: Vec<Result<Row>> = policies.par_iter().enumerate().map(row).collect();
@@ -222,6 +227,13 @@ impl Row {
 
     fn reason(&self) -> Option<String> {
         let needed = self.smallest.filter(|_| self.best.is_none())?;
+        if let Some(host) = self.least_host {
+            let takes = host.human();
+            return Some(format!(
+                "of the settings that VRAM has room for none fits the host; the least that one takes \
+                 there is {takes}"
+            ));
+        }
         Some(format!("no setting fits; the smallest budget that one does is {}", needed.human()))
     }
 }
@@ -239,6 +251,26 @@ pub fn peak(settings: &[Setting]) -> Bytes {
 /// Bytes copied in one steady pass of each component.
 pub fn bytes_per_pass(settings: &[Setting]) -> Bytes {
     settings.iter().map(|setting| setting.plan.prediction.bytes_per_pass).sum()
+}
+
+/// Host memory that the settings take as their engine's allocator locks it, over all components.
+pub fn host_bytes(settings: &[Setting]) -> Bytes {
+    settings.iter().map(|setting| setting.host.bytes()).sum()
+}
+
+/// What an engine takes of the host, as JSON.
+fn host(row: &Row, settings: &[Setting]) -> Value {
+    let sum = |of: fn(&Setting) -> Bytes| settings.iter().map(of).sum::<Bytes>().get();
+    let first = settings.first().map(|setting| setting.host);
+    json!({
+        "pinned_bytes": sum(|setting| setting.host.pinned),
+        "locked_bytes": sum(|setting| setting.host.locked),
+        "pageable_bytes": sum(|setting| setting.host.pageable),
+        "disk_bytes": sum(|setting| setting.plan.prediction.disk_per_pass),
+        "allocator": first.map(|host| host.allocator),
+        "keeps_residents": first.map(|host| host.keeps_residents),
+        "inferred": row.policy.spec().host_inferred(),
+    })
 }
 
 /// The parameters, component by component.
@@ -285,11 +317,13 @@ pub fn answer(rows: &[Row]) -> Value {
                 "pass_ns": row.pass().map(Nanos::get),
                 "peak_bytes": best.map(|best| peak(best).get()),
                 "bytes_per_pass": best.map(|best| bytes_per_pass(best).get()),
+                "host": best.map(|best| host(row, best)),
                 "bound_ns": row.bound.get(),
                 "gap": gap,
                 "fits": best.is_some(),
                 "reason": row.reason(),
                 "smallest_budget_bytes": row.smallest.map(Bytes::get),
+                "least_host_bytes": row.least_host.map(Bytes::get),
                 "engine_runs_model": row.serves,
                 "uncertain": row.policy.spec().uncertain(),
                 "engine_flags": best.and_then(flags).filter(|_| row.serves),
@@ -330,11 +364,11 @@ fn text(request: &Request, rows: &[Row]) -> String {
         request.vram.human(),
         super::ranks::heading(request),
     );
-    let columns = ("pass", "to bound", "H2D", "peak", "default");
+    let columns = ("pass", "to bound", "H2D", "peak", "host", "default");
     let _ = writeln!(
         text,
-        "  {:<22}{:>10}{:>12}{:>10}{:>10}{:>11}  setting",
-        "policy", columns.0, columns.1, columns.2, columns.3, columns.4
+        "  {:<22}{:>10}{:>12}{:>10}{:>10}{:>10}{:>11}  setting",
+        "policy", columns.0, columns.1, columns.2, columns.3, columns.4, columns.5
     );
     let mut sorted: Vec<&Row> = rows.iter().collect();
     sorted.sort_by_key(|row| row.pass().unwrap_or(Nanos::new(u64::MAX)));
@@ -354,6 +388,9 @@ fn text(request: &Request, rows: &[Row]) -> String {
         }
     }
     text.push_str("  default: what the engine ships; *: does not fit this budget\n");
+    text.push_str(
+        "  host: what streams, and what its engine keeps beside it, as its allocator locks it\n",
+    );
     if rows.iter().any(|row| row.policy.spec().uncertain()) {
         text.push_str("  ?: inferred in part, `vramplan policies` says what\n");
     }
@@ -390,17 +427,20 @@ fn line(row: &Row) -> String {
         format!("{}{}", pass(settings).human(), if fits { "" } else { "*" })
     });
     let Some(settings) = row.best.as_deref() else {
-        let needed = row.smallest.unwrap_or_default().human();
-        let needs = format!("needs {needed}");
-        return format!("  {name:<22}{:>10}{:>12}{needs:>20}{shipped:>11}", "no", "-");
+        let needs = match row.least_host.filter(|_| row.smallest.is_some()) {
+            Some(host) => format!("needs {} of host", host.human()),
+            None => format!("needs {}", row.smallest.unwrap_or_default().human()),
+        };
+        return format!("  {name:<22}{:>10}{:>12}{needs:>30}{shipped:>11}", "no", "-");
     };
     let pass = pass(settings);
     let gap = verdict::slower(pass, row.bound);
     format!(
-        "  {name:<22}{:>10}{gap:>12}{:>10}{:>10}{shipped:>11}  {}",
+        "  {name:<22}{:>10}{gap:>12}{:>10}{:>10}{:>10}{shipped:>11}  {}",
         pass.human(),
         bytes_per_pass(settings).human(),
         peak(settings).human(),
+        host_bytes(settings).human(),
         parameters(settings),
     )
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::host::HostArgs;
 use super::{Terminal, files};
 use crate::device::{self, DeviceSpec};
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ pub struct RequestArgs {
     /// A built-in device (see `vramplan devices`) or a device file.
     #[arg(long)]
     pub device: String,
+    #[command(flatten)]
+    pub host: HostArgs,
     #[command(flatten)]
     pub selection: Selection,
     #[command(flatten)]
@@ -146,7 +149,8 @@ impl RequestArgs {
     /// Loads everything but the budget; remarks go to the terminal.
     pub fn load(&self, terminal: &mut Terminal) -> Result<Prepared> {
         let manifest = load_model(&self.model, terminal)?;
-        let device = load_device(&self.device)?;
+        let mut device = load_device(&self.device)?;
+        let host = self.host.apply(&mut device, terminal)?;
         let chosen = self.selection.chosen(&manifest)?;
         let components: Vec<&Component> = chosen.iter().map(|(component, _)| *component).collect();
         let workload = self.selection.workload(&manifest, &components)?;
@@ -163,6 +167,7 @@ impl RequestArgs {
             granularity: Granularity::Tensor,
             unit: Unit::Block,
             rank: None,
+            host,
             holds,
             generations: self.selection.generations,
             manifest,

@@ -19,6 +19,7 @@ mod check;
 mod compare;
 mod cuda;
 mod derive;
+mod host;
 mod inputs;
 mod lists;
 mod measured;

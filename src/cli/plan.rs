@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
 use super::{Format, Terminal, pipeline, ranks, verdict};
-use crate::error::{Error, Infeasible, Result};
-use crate::plan::{ComponentPlan, Granularity, Plan, Policy, ROOT, Request, Unit, bound};
+use crate::error::{Error, Infeasible, Memory, Result};
+use crate::plan::{
+    ComponentInput, ComponentPlan, Explored, Granularity, HostUse, Plan, Policy, ROOT, Request,
+    Unit,
+};
 
 /// Plan what stays in VRAM and what streams.
 ///
@@ -119,8 +122,11 @@ fn by_policy(name: &str, request: &Request) -> Result<Plan> {
     for prepared in request.prepare()? {
         let input = prepared.input;
         let explored = policy.explore(&input)?;
-        let bounds = bound::bound(&input.at(policy.spec().unit()).instance);
+        let bounds = input.at(policy.spec().unit()).bounds();
         let Some(setting) = explored.best(&input, &bounds)? else {
+            if let Some(refusal) = host_refusal(name, &input, &explored) {
+                return Err(Error::Infeasible(refusal));
+            }
             let needed = explored.smallest().unwrap_or_default();
             let available = request.vram.saturating_sub(input.reserve);
             return Err(Error::Infeasible(Infeasible {
@@ -129,11 +135,21 @@ fn by_policy(name: &str, request: &Request) -> Result<Plan> {
                 shortfall: needed.saturating_sub(available),
                 smallest_budget: needed.saturating_add(input.reserve),
                 because: format!("{name} for {}", input.name),
+                memory: Memory::Vram,
             }));
         };
         components.push(setting.plan);
     }
     request.assemble(components)
+}
+
+/// Where VRAM has room for a setting, and the host for none of those.
+fn host_refusal(name: &str, input: &ComponentInput, explored: &Explored) -> Option<Infeasible> {
+    let (needed, host) = (explored.least_host(input)?, input.host?);
+    let because = format!("{name} for {}, as its engine locks it,", input.name);
+    let shortfall = needed.saturating_sub(host.bytes);
+    let (available, smallest_budget, memory) = (host.bytes, needed, Memory::Host);
+    Some(Infeasible { needed, available, shortfall, smallest_budget, because, memory })
 }
 
 /// A budget that is too small is an answer, for programs too: JSON on stdout besides the error.
@@ -170,6 +186,18 @@ pub fn answer(plan: &Plan, request: &Request) -> Result<Value> {
     }))
 }
 
+fn host_answer(host: HostUse) -> Value {
+    json!({
+        "budget_bytes": host.budget.get(),
+        "pinned_bytes": host.pinned.get(),
+        "locked_bytes": host.locked.get(),
+        "pageable_bytes": host.pageable.get(),
+        "disk_bytes": host.disk.get(),
+        "ring_bytes": host.ring.get(),
+        "allocator": host.allocator,
+    })
+}
+
 fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
     let blocks = plan.blocks.iter().filter(|block| block.block != ROOT);
     let resident: Vec<String> = blocks
@@ -195,6 +223,9 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
         "compute_bound_ns": plan.bound.compute.get(),
         "gap": plan.bound.gap,
         "bytes_per_pass": plan.prediction.bytes_per_pass.get(),
+        "disk_bytes_per_pass": plan.prediction.disk_per_pass.get(),
+        "disk_bound_ns": plan.bound.disk.get(),
+        "host": plan.host.map(host_answer),
         "flops_per_pass": flops_per_pass,
         "window_bytes": plan.window.bytes.get(),
         "slots": plan.window.slots,

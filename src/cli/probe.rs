@@ -95,15 +95,19 @@ fn host(findings: &Findings) -> Result<Host> {
         .filter_map(|name| device::builtin::load(name)?.ok())
         .find(|spec| spec.name == findings.name);
     Ok(Host {
-        memory: fs::read_to_string("/proc/meminfo")
-            .ok()
-            .and_then(|text| installed(&text))
-            .unwrap_or_default(),
+        memory: memory(),
         pcie: pcie.and_then(|(speed, width)| link(&speed, &width)),
         numa: attribute("numa_node").filter(|node| !node.starts_with('-')),
         date: today(),
         built_in,
     })
+}
+
+/// What this machine has, or what its cgroup lets a process have of it.
+fn memory() -> Bytes {
+    let installed = fs::read_to_string("/proc/meminfo").ok().and_then(|text| installed(&text));
+    let limit = super::host::cgroup_limit().map(|limit| Bytes::new(limit.bytes));
+    installed.into_iter().chain(limit).min().unwrap_or_default()
 }
 
 /// The memory that `/proc/meminfo` states.

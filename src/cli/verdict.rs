@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use crate::error::Result;
 use crate::figures::Origin;
 use crate::plan::{
-    Binding, BlockPlan, ComponentPlan, Margins, Plan, Prepared, ROOT, Request, Residency, Unit,
+    Binding, BlockPlan, ComponentPlan, HostUse, Margins, Plan, Prepared, ROOT, Request, Residency,
+    Unit,
 };
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -47,6 +48,11 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
             write_line(&mut text, &line);
         }
         return Ok(text);
+    }
+    if plan.budget.host.is_some() && plan.components.len() > 1 {
+        let apart = "components share the host, and each is planned apart: its first pass begins when the one \
+                     before has ended; without --host and --disk they are planned together";
+        write_line(&mut text, &("plan", apart.to_owned()));
     }
     for (component, prepared) in plan.components.iter().zip(&prepared) {
         for line in component_lines(plan, component, prepared) {
@@ -128,7 +134,13 @@ fn component_lines(plan: &Plan, component: &ComponentPlan, prepared: &Prepared) 
         plan.budget.vram.saturating_sub(p.peak).human(),
     );
     lines.push(("memory", memory));
-    lines.push(("host", host(plan, prepared.total)));
+    lines.push((
+        "host",
+        match &component.host {
+            Some(used) => host_use(plan, used),
+            None => host(plan, prepared.total),
+        },
+    ));
     lines
 }
 
@@ -311,6 +323,7 @@ fn limit(margins: &Margins) -> String {
         Binding::Compute => "compute sets the pass".to_owned(),
         Binding::Copy => "the link's rate sets the pass".to_owned(),
         Binding::Latency => "the latency of copies sets the pass".to_owned(),
+        Binding::Disk => "the disk sets the pass".to_owned(),
         Binding::Memory => "room in the window sets the pass: copies wait for it".to_owned(),
         Binding::Host => "the host's synchronisations set the pass".to_owned(),
     };
@@ -325,6 +338,31 @@ fn limit(margins: &Margins) -> String {
     }
     if let Some(next) = margins.next_gib.filter(|next| !next.is_zero()) {
         let _ = write!(text, "; the next GiB takes {} off", next.human());
+    }
+    text
+}
+
+/// How the host's budget is used.
+fn host_use(plan: &Plan, used: &HostUse) -> String {
+    let mut text = format!(
+        "{} of {}: {} pinned in {}",
+        used.bytes().human(),
+        used.budget.human(),
+        used.pinned.human(),
+        used.allocator.noun(),
+    );
+    if !used.pageable.is_zero() {
+        let _ = write!(text, ", {} pageable", used.pageable.human());
+    }
+    if !used.ring.is_zero() {
+        let _ = write!(text, ", ring {}", used.ring.human());
+    }
+    if let Some(disk) = plan.device.disk.as_ref().filter(|_| !used.ring.is_zero()) {
+        let _ = match used.disk.is_zero() {
+            true => write!(text, "; the first pass is read from disk"),
+            false => write!(text, "; {} per pass from disk", used.disk.human()),
+        };
+        let _ = write!(text, " at {}", disk.rate.human());
     }
     text
 }

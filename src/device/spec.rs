@@ -157,6 +157,12 @@ impl Link {
         self.on_curve(size).unwrap_or_else(|| self.latency.saturating_add(self.rate.time_for(size)))
     }
 
+    /// The whole bytes that pass in `time` at its rate, without latency; saturating.
+    pub fn bytes_in(&self, time: Nanos) -> Bytes {
+        let bytes = u128::from(time.get()) * u128::from(self.rate.get()) / 1_000_000_000;
+        Bytes::new(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// Linear interpolation between the two measured sizes around `size`, rounded up.
     fn on_curve(&self, size: Bytes) -> Option<Nanos> {
         let after = self.points.iter().position(|&(at, _)| at >= size)?;

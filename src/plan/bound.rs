@@ -12,6 +12,9 @@
 //!   ([`super::cycle`]) on one node per use and an arc per window; no schedule whatever is faster. One lap of `n−1`
 //!   uses alone gives `D + c_i + c_(i−1)`; `n` of them in a row give `(n·D + C) / (n−1)`, which equal blocks reach
 //!   (theory: `T* = max(C, n(D + c)/(n−1))`).
+//! * Tiers: with `H` bytes of host memory at most `B + H` distinct bytes are at hand without the disk, so both kinds of
+//!   window hold for the disk with `B + H` in the place of `B` and its rate in that of the link ([`bound_on`]). A
+//!   window takes as long as the slower of the two.
 //! * Whole blocks only: resident bytes plus the largest streamed block fit in `B`, so at least `W − B + w_min`
 //!   bytes are copied in every pass, in at least `⌈(W − B + w_min) / w_max⌉` copies. Where blocks take turns
 //!   staying, the laps of before with whole copies: `(n·t(W − B) + C) / (n−1)`.
@@ -32,6 +35,7 @@
 
 use super::cycle::{Graph, Ratio};
 use super::instance::Instance;
+use crate::device::Link;
 use crate::figures::Bound;
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -45,6 +49,10 @@ pub struct Bounds {
     pub compute: Nanos,
     /// The bytes that cannot stay, over the link.
     pub copy: Nanos,
+    /// The bytes that neither VRAM nor the host can hold, from disk.
+    pub disk: Nanos,
+    /// Whether the disk sets what no schedule can beat.
+    pub by_disk: bool,
     /// No plan that keeps or streams whole blocks is faster, where the same ones stay in every pass.
     pub granularity: Nanos,
     /// No plan that keeps or streams whole blocks is faster, whichever stay from pass to pass.
@@ -57,10 +65,15 @@ impl Bounds {
     /// As a plan states them: with the distance of its pass time to what no schedule can beat.
     pub fn against(&self, pass: Nanos) -> Bound {
         let above = pass.saturating_sub(self.any_schedule);
-        let binding = if self.any_schedule > self.compute { "copy" } else { "compute" };
+        let binding = match self.any_schedule > self.compute {
+            true if self.by_disk => "disk",
+            true => "copy",
+            false => "compute",
+        };
         Bound {
             compute: self.compute,
             copy: self.copy,
+            disk: self.disk,
             granularity: self.granularity,
             any_schedule: self.any_schedule,
             gap: Fraction::of(above.get(), self.any_schedule.get()),
@@ -69,30 +82,61 @@ impl Bounds {
     }
 }
 
-/// The bounds of an instance.
+/// The tier below host memory: how much the host holds, and the disk that the rest comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct HostTier<'a> {
+    /// Host memory for weights.
+    pub bytes: Bytes,
+    /// Reads from disk.
+    pub disk: &'a Link,
+}
+
+/// The bounds of an instance, the host holding everything.
 pub fn bound(instance: &Instance) -> Bounds {
+    bound_on(instance, None)
+}
+
+/// The bounds of an instance on a host that holds so much.
+pub fn bound_on(instance: &Instance, host: Option<HostTier>) -> Bounds {
     let compute: Nanos = instance.uses.iter().map(|u| u.compute).sum();
     let total: Bytes = instance.uses.iter().map(|u| u.bytes).sum();
     let missing = total.saturating_sub(instance.budget);
+    let none = Nanos::ZERO;
     if missing.is_zero() {
-        let none = Nanos::ZERO;
-        let (granularity, rotating) = (compute, compute);
-        return Bounds { compute, copy: none, granularity, rotating, any_schedule: compute };
+        return Bounds {
+            compute,
+            copy: none,
+            disk: none,
+            by_disk: false,
+            granularity: compute,
+            rotating: compute,
+            any_schedule: compute,
+        };
     }
     // The fastest the link ever is: without latency, since a schedule may cut its copies as it likes.
-    let copy = fastest(instance, missing);
+    let link = &instance.device.h2d;
+    let copy = fastest(link, missing);
     let windows = Windows::of(instance).solve().0.ceil();
-    let any_schedule = compute.max(windows).max(chained_laps(instance, compute, copy));
+    let without = compute.max(windows).max(chained_laps(instance, compute, copy));
+    let (mut any_schedule, mut disk) = (without, none);
+    if let Some(tier) = host {
+        disk = fastest(tier.disk, missing.saturating_sub(tier.bytes));
+        if !disk.is_zero() {
+            let windows = Windows::on(instance, host).solve().0.ceil();
+            any_schedule = without.max(windows).max(chained_laps(instance, compute, disk));
+        }
+    }
+    let by_disk = any_schedule > without;
     let granularity = any_schedule.max(whole_blocks(instance, missing));
     let rotating = any_schedule.max(whole_laps(instance, missing));
-    Bounds { compute, copy, granularity, rotating, any_schedule }
+    Bounds { compute, copy, disk, by_disk, granularity, rotating, any_schedule }
 }
 
-/// The least time in which the link can move so many bytes, cut into copies in any way.
-fn fastest(instance: &Instance, bytes: Bytes) -> Nanos {
-    let by_rate = instance.device.h2d.rate.time_for(bytes);
+/// The least time in which a link can move so many bytes, cut into copies in any way.
+fn fastest(link: &Link, bytes: Bytes) -> Nanos {
+    let by_rate = link.rate.time_for(bytes);
     // On a measured curve some size may beat the stated rate; scale the best point seen.
-    let by_points = instance.device.h2d.points.iter().filter(|(size, _)| !size.is_zero());
+    let by_points = link.points.iter().filter(|(size, _)| !size.is_zero());
     let scaled = by_points.map(|&(size, time)| {
         let whole = u128::from(time.get()) * u128::from(bytes.get()) / u128::from(size.get());
         Nanos::new(u64::try_from(whole).unwrap_or(u64::MAX))
@@ -152,12 +196,13 @@ fn whole_copies(instance: &Instance, least: Bytes) -> Nanos {
     } else {
         Nanos::ZERO
     };
-    fastest(instance, bytes).saturating_add(latency.saturating_mul(copies))
+    fastest(&instance.device.h2d, bytes).saturating_add(latency.saturating_mul(copies))
 }
 
 /// The uses that begin and end windows, and sums over what lies before each.
 pub(super) struct Windows<'a> {
     instance: &'a Instance,
+    host: Option<HostTier<'a>>,
     /// Chosen uses, ascending.
     pub nodes: Vec<usize>,
     /// Bytes and compute of all uses before each, over two laps.
@@ -167,6 +212,10 @@ pub(super) struct Windows<'a> {
 
 impl<'a> Windows<'a> {
     pub fn of(instance: &'a Instance) -> Self {
+        Self::on(instance, None)
+    }
+
+    pub fn on(instance: &'a Instance, host: Option<HostTier<'a>>) -> Self {
         let count = instance.uses.len();
         let nodes = match count {
             ..=MOST_NODES => (0..count).collect(),
@@ -188,17 +237,20 @@ impl<'a> Windows<'a> {
         };
         let bytes = sums(&|n| instance.uses[n].bytes.get());
         let compute = sums(&|n| instance.uses[n].compute.get());
-        Self { instance, nodes, bytes, compute }
+        Self { instance, host, nodes, bytes, compute }
     }
 
     /// The least time from the end of use `i` to the start of use `k` (less than a lap later, counted on), and
-    /// whether copies set it.
+    /// whether copies or reads set it.
     fn window(&self, i: usize, k: usize) -> (u64, bool) {
         let limit = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
         let inside = limit(self.compute[k] - self.compute[i + 1]);
         let needed = self.bytes[k + 1] - self.bytes[i];
         let missing = needed.saturating_sub(u128::from(self.instance.budget.get()));
-        let copy = fastest(self.instance, Bytes::new(limit(missing))).get();
+        let missing = Bytes::new(limit(missing));
+        let copy = fastest(&self.instance.device.h2d, missing).get();
+        let read = |tier: HostTier| fastest(tier.disk, missing.saturating_sub(tier.bytes)).get();
+        let copy = copy.max(self.host.map_or(0, read));
         (copy.max(inside), copy > inside)
     }
 

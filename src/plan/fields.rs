@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refs::{Entry, UseRef};
 use super::spec::{BlockPlan, Evict, HostMemory, Loads, Part, Piece, Residency, Stream};
+use super::tiers::{CopyRef, Staging};
 use crate::units::{Bytes, Nanos};
 
 /// A value, or a list of them.
@@ -45,6 +46,10 @@ pub(super) struct BlockFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_at: Option<OneOrMany<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_after: Option<CopyRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
     #[serde(default, skip_serializing_if = "Loads::is_empty")]
     loads: Loads,
@@ -79,9 +84,30 @@ struct PieceFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<HostMemory>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_at: Option<OneOrMany<u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_after: Option<CopyRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     slack: Option<Nanos>,
     #[serde(default, skip_serializing_if = "Loads::is_empty")]
     loads: Loads,
+}
+
+fn one_or_many(at: Vec<u64>) -> OneOrMany<u64> {
+    match at.as_slice() {
+        [one] => OneOrMany::One(*one),
+        _ => OneOrMany::Many(at),
+    }
+}
+
+/// The place in the ring.
+fn staging(at: Option<OneOrMany<u64>>, after: Option<CopyRef>) -> Result<Option<Staging>, String> {
+    match (at, after) {
+        (Some(OneOrMany::One(at)), after) => Ok(Some(Staging { at: vec![at], after })),
+        (Some(OneOrMany::Many(at)), after) => Ok(Some(Staging { at, after })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err("found read_after without host_at".into()),
+    }
 }
 
 impl TryFrom<PieceFields> for Piece {
@@ -93,6 +119,8 @@ impl TryFrom<PieceFields> for Piece {
             Some(OneOrMany::Many(at)) if !at.is_empty() => at,
             _ => return Err("found no offset, expected at: an offset or a list of them".into()),
         };
+        let staged = staging(fields.host_at, fields.read_after)?;
+        let staged_only = fields.from == Some(HostMemory::Disk) && staged.is_some();
         let (part, residency) = match (fields.resident, fields.streamed) {
             (Some(part), None) => {
                 let streams = fields.issue_after.is_some() || fields.issue_before.is_some();
@@ -101,12 +129,12 @@ impl TryFrom<PieceFields> for Piece {
                 if streams
                     || leaves
                     || predicted
-                    || fields.from.is_some()
+                    || (fields.from.is_some() && !staged_only)
                     || fields.copies.is_some()
                     || !fields.loads.is_empty()
                 {
                     return Err("found issue, evict, held, copies, from, slack or loads on a resident piece, \
-                                expected them on streamed pieces only"
+                                expected them on streamed pieces only, or from: disk with host_at"
                         .into());
                 }
                 (part, Residency::Resident)
@@ -132,20 +160,26 @@ impl TryFrom<PieceFields> for Piece {
                 "found kept on a streamed piece, expected it on resident pieces only".into()
             );
         }
-        let enters_after = fields.enters_after;
-        Ok(Self { part, bytes: fields.bytes, at, enters_after, kept, residency })
+        let (bytes, enters_after) = (fields.bytes, fields.enters_after);
+        let piece = Self { part, bytes, at, enters_after, kept, residency, staged };
+        if piece.staged.is_some() && piece.home() != HostMemory::Disk {
+            return Err("found host_at on a piece that is not from disk".into());
+        }
+        Ok(piece)
     }
 }
 
 impl From<Piece> for PieceFields {
     fn from(piece: Piece) -> Self {
-        let Piece { part, bytes, at, enters_after, kept, residency } = piece;
-        let at = match at.as_slice() {
-            [one] => OneOrMany::One(*one),
-            _ => OneOrMany::Many(at),
+        let Piece { part, bytes, at, enters_after, kept, residency, staged } = piece;
+        let (host_at, read_after) = match staged {
+            Some(staged) => (Some(one_or_many(staged.at)), staged.after),
+            None => (None, None),
         };
-        let kept = kept.then_some(true);
-        let fields = Self { bytes, at: Some(at), enters_after, kept, ..Self::default() };
+        let from = host_at.as_ref().map(|_| HostMemory::Disk);
+        let (at, kept) = (Some(one_or_many(at)), kept.then_some(true));
+        let placed = Self { bytes, at, enters_after, kept, ..Self::default() };
+        let fields = Self { from, host_at, read_after, ..placed };
         match residency {
             Residency::Resident => Self { resident: Some(part), ..fields },
             Residency::Streamed(stream) => Self {
@@ -175,6 +209,8 @@ impl TryFrom<BlockFields> for BlockPlan {
         let flat = flat
             || fields.held_until.is_some()
             || fields.copies.is_some()
+            || fields.host_at.is_some()
+            || fields.read_after.is_some()
             || fields.enters_after.is_some()
             || fields.kept.is_some()
             || fields.slack.is_some()
@@ -197,6 +233,8 @@ impl TryFrom<BlockFields> for BlockPlan {
                 held_until: fields.held_until,
                 copies: fields.copies,
                 from: fields.from,
+                host_at: fields.host_at,
+                read_after: fields.read_after,
                 slack: fields.slack,
                 loads: fields.loads,
             }],
@@ -228,6 +266,8 @@ impl From<BlockPlan> for BlockFields {
             held_until: flat.held_until,
             copies: flat.copies,
             from: flat.from,
+            host_at: flat.host_at,
+            read_after: flat.read_after,
             slack: flat.slack,
             loads: flat.loads,
             pieces: (!single).then_some(pieces),

@@ -128,6 +128,11 @@ impl Use {
         self.cuts_around(target).0
     }
 
+    /// The first place not before `target` where the block may be cut.
+    pub fn cut_after(&self, target: u64) -> u64 {
+        self.cuts_around(target).1
+    }
+
     /// The places to cut on both sides of `target`; both are `target` where it is one.
     fn cuts_around(&self, target: u64) -> (u64, u64) {
         let target = target.min(self.bytes.get());

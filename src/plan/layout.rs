@@ -5,7 +5,7 @@
 //!          0       in order of execution
 //! ```
 
-use super::bound;
+use super::bound::{self, Bounds};
 use super::choice::Evaluated;
 use super::instance::{BlockPart, Instance, Run, Use};
 use super::margins::{self, Margins};
@@ -17,10 +17,11 @@ use super::schedule::Schedule;
 use super::spec::{
     BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, Window,
 };
+use super::tiers::HostBudget;
 use super::timing;
 use super::unit::Unit;
 use crate::device::DeviceSpec;
-use crate::error::{Error, Infeasible, Result};
+use crate::error::{Error, Infeasible, Memory, Result};
 use crate::figures::{Bound, Prediction};
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -41,11 +42,21 @@ pub struct ComponentInput {
     pub passes: u32,
     /// VRAM that is not for weights; part of the peak.
     pub reserve: Bytes,
+    /// Host memory for its weights; none for as much as it takes.
+    pub host: Option<HostBudget>,
 }
 
 impl ComponentInput {
-    /// The plan that the planner finds best; infeasible when not even one block fits.
+    /// The plan that the planner finds best; infeasible when not even one block fits, or the host is too small.
     pub fn plan(&self, granularity: Granularity) -> Result<ComponentPlan> {
+        match &self.host {
+            Some(host) => self.plan_on(granularity, host),
+            None => self.plan_in_vram(granularity),
+        }
+    }
+
+    /// The same with the host holding everything.
+    pub(super) fn plan_in_vram(&self, granularity: Granularity) -> Result<ComponentPlan> {
         let build =
             |found: &Evaluated| Schedule::of(&lay_out(self, "hybrid", found), self.device());
         let found = planner::choose(&self.instance, granularity, self.passes, &build)?;
@@ -62,7 +73,7 @@ impl ComponentInput {
     /// The best plan in which blocks take turns staying, where it is better than the given one.
     fn rotated(&self, mut fixed: ComponentPlan) -> Result<ComponentPlan> {
         let bounds = bound::bound(&self.instance);
-        let bounds = bound::Bounds { granularity: bounds.rotating, ..bounds };
+        let bounds = Bounds { granularity: bounds.rotating, ..bounds };
         fixed.bound = bounds.against(fixed.prediction.pass);
         let least = fixed.bound.any_schedule;
         if fixed.window.bytes.is_zero() || fixed.prediction.pass <= least {
@@ -83,8 +94,9 @@ impl ComponentInput {
 
     /// The steady pass time of that plan, without making it.
     pub fn pass(&self, granularity: Granularity) -> Result<Nanos> {
-        if self.device().contention > Fraction::ZERO || self.passes <= planner::FEW_PASSES {
-            // What contention does, and what few passes prefer, shows in a plan only.
+        let few = self.passes <= planner::FEW_PASSES;
+        if few || self.host.is_some() || self.device().contention > Fraction::ZERO {
+            // What contention and the host do, and what few passes prefer, shows in a plan only.
             return self.plan(granularity).map(|plan| plan.prediction.pass);
         }
         let none = |_: &Evaluated| Err(Error::Internal("a schedule for many passes".to_owned()));
@@ -106,8 +118,14 @@ impl ComponentInput {
     pub fn planned(&self, policy: &str, found: &Evaluated) -> Result<ComponentPlan> {
         let mut plan = lay_out(self, policy, found);
         plan.foresee(self.device(), self.reserve)?;
-        plan.bound = bound::bound(&self.instance).against(plan.prediction.pass);
+        plan.bound = self.bounds().against(plan.prediction.pass);
         Ok(plan)
+    }
+
+    /// What no plan of its units can beat, in VRAM and on the host.
+    pub fn bounds(&self) -> Bounds {
+        let tier = self.host.as_ref().and_then(|host| host.tier(self.device()));
+        bound::bound_on(&self.instance, tier)
     }
 
     /// Whether nothing needs to stream.
@@ -128,6 +146,20 @@ impl ComponentInput {
         let root = self.root.align_up(self.device().alignment);
         let budget = slab.saturating_sub(root);
         Self { instance: Instance { budget, ..self.instance.clone() }, ..self.clone() }
+    }
+
+    /// An instance alone: no root, no reserve, 20 passes.
+    pub(super) fn alone(instance: &Instance) -> Self {
+        Self {
+            name: "model".to_owned(),
+            root: Bytes::ZERO,
+            root_parts: Vec::new(),
+            instance: instance.clone(),
+            unit: Unit::Block,
+            passes: 20,
+            reserve: Bytes::ZERO,
+            host: None,
+        }
     }
 
     fn device(&self) -> &DeviceSpec {
@@ -152,22 +184,14 @@ impl ComponentInput {
             shortfall: needed.saturating_sub(available),
             smallest_budget: needed.saturating_add(self.reserve),
             because: self.name.clone(),
+            memory: Memory::Vram,
         }
     }
 }
 
 /// Plans an instance alone: no root, no reserve, 20 passes. For examples and tests.
 pub fn plan_instance(instance: &Instance, granularity: Granularity) -> Result<ComponentPlan> {
-    let input = ComponentInput {
-        name: "model".to_owned(),
-        root: Bytes::ZERO,
-        root_parts: Vec::new(),
-        instance: instance.clone(),
-        unit: Unit::Block,
-        passes: 20,
-        reserve: Bytes::ZERO,
-    };
-    input.plan(granularity)
+    ComponentInput::alone(instance).plan(granularity)
 }
 
 /// Gives every piece its place and every copy its wait. Prediction and bound are left zero.
@@ -274,6 +298,7 @@ fn component(
         window,
         prediction: Prediction::default(),
         margins: None,
+        host: None,
         bound: Bound::default(),
         host_syncs: Vec::new(),
         blocks: Vec::new(),
@@ -357,6 +382,7 @@ impl ComponentPlan {
             overlap: Fraction::of(unrolled.overlap.get(), unrolled.copy_busy.get()),
             stall: unrolled.stall,
             bytes_per_pass: schedule.bytes_per_pass(),
+            disk_per_pass: schedule.read_per_pass(),
             peak: self.slab.bytes.saturating_add(reserve),
         };
         let slack = margins::set_slack(self, &schedule, &unrolled.slack);

@@ -6,6 +6,7 @@ use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
 use super::pipeline::{Hold, Member, Pipeline, Planned};
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
+use super::tiers::{self, HostBudget};
 use super::unit::Unit;
 use crate::device::DeviceSpec;
 use crate::digest::digest;
@@ -33,6 +34,8 @@ pub struct Request {
     pub granularity: Granularity,
     /// What is brought in, used and released as one.
     pub unit: Unit,
+    /// Host memory for the weights of all components; none for as much as they take.
+    pub host: Option<HostBudget>,
     /// How components are to be held, by name; as the planner finds best where nothing is said.
     pub holds: BTreeMap<String, Hold>,
     /// How often the components are used in turn.
@@ -77,9 +80,27 @@ impl Request {
         }
     }
 
-    /// Whether components are planned as one, with their own reserves and holds.
+    /// Whether components are planned as one, with their own reserves and holds. Under a host budget each is planned by
+    /// itself: the host's tiers are one component's.
     pub fn is_pipeline(&self) -> bool {
-        self.components.len() > 1 || !self.holds.is_empty() || self.generations > 1
+        let several = self.components.len() > 1 || !self.holds.is_empty() || self.generations > 1;
+        several && self.host.is_none()
+    }
+
+    /// What a host budget cannot be planned beside yet is refused, not left out.
+    fn check_host(&self) -> Result<()> {
+        let beside = match self.host {
+            None => return Ok(()),
+            Some(_) if !self.holds.is_empty() => "held components (NAME=HOLD)",
+            Some(_) if self.generations > 1 => "several generations",
+            Some(_) if self.granularity == Granularity::Rotating => "rotating granularity",
+            Some(_) if self.rank.is_some() => "several ranks, which share the host",
+            Some(_) => return Ok(()),
+        };
+        Err(Error::Usage {
+            message: format!("found a host budget beside {beside}: these are not planned together"),
+            hint: Some("leave out --host and --disk, or what stands beside them".into()),
+        })
     }
 
     /// VRAM that is not for weights while a component is in use.
@@ -109,6 +130,7 @@ impl Request {
     ///
     /// Of several that do not fit, the answer is for the one that needs most.
     pub fn prepare(&self) -> Result<Vec<Prepared>> {
+        self.check_host()?;
         self.check_passes()?;
         let main = self.manifest.main_component().map(|main| main.name.as_str());
         let mut prepared = Vec::with_capacity(self.components.len());
@@ -134,6 +156,7 @@ impl Request {
                 unit: Unit::Block,
                 passes,
                 reserve,
+                host: self.host,
             };
             // What at least one unit needs beside a root that stays; what leaf units need is not less than the
             // root, of which they are part.
@@ -163,16 +186,26 @@ impl Request {
             let planned = self.pipeline()?.plan_with_margins()?;
             return self.assemble_pipeline(planned);
         }
-        let plan = |prepared: &Prepared| {
-            let input = prepared.input.at(self.unit);
-            input.with_margins(input.plan(self.granularity)?, self.granularity)
+        let prepared = self.prepare()?;
+        let inputs: Vec<ComponentInput> =
+            prepared.iter().map(|p| p.input.at(self.unit).into_owned()).collect();
+        let plans = match &self.host {
+            Some(host) => tiers::plan_all(&inputs, self.granularity, host)?,
+            None => {
+                inputs.iter().map(|input| input.plan(self.granularity)).collect::<Result<_>>()?
+            }
         };
-        let plans: Result<Vec<ComponentPlan>> = self.prepare()?.iter().map(plan).collect();
+        let plans = plans.into_iter().zip(&inputs);
+        let plans: Result<Vec<ComponentPlan>> =
+            plans.map(|(plan, input)| input.with_margins(plan, self.granularity)).collect();
         self.assemble(plans?)
     }
 
     /// The components as a pipeline.
     pub fn pipeline(&self) -> Result<Pipeline> {
+        if self.host.is_some() {
+            return Err(Error::usage("components under a host budget are planned apart"));
+        }
         let known: Vec<&String> = self.components.iter().collect();
         if let Some(name) = self.holds.keys().find(|name| !known.contains(name)) {
             return Err(Error::usage(format!("{name:?} is to be held, but not planned")));
@@ -211,7 +244,12 @@ impl Request {
             rank: self.rank.as_ref().map(|rank| rank.of.clone()),
             generations: 1,
             pipeline: None,
-            budget: Budget { vram: self.vram, reserve, weights: self.vram.saturating_sub(reserve) },
+            budget: Budget {
+                vram: self.vram,
+                reserve,
+                weights: self.vram.saturating_sub(reserve),
+                host: self.host.map(|host| host.bytes),
+            },
             components,
             device: self.device.clone(),
         })

@@ -23,6 +23,8 @@ pub enum Binding {
     Copy,
     /// The link runs without a gap, most of that time in the latency of copies.
     Latency,
+    /// The disk runs without a gap: what neither VRAM nor the host holds is read in every pass.
+    Disk,
     /// Neither does: copies wait for memory, and computes for copies.
     Memory,
     /// Neither does: the host waits for both.
@@ -82,6 +84,9 @@ pub(super) fn binding(schedule: &Schedule, device: &DeviceSpec, pass: Nanos) -> 
         let waiting = copies.saturating_sub(moving);
         return if waiting > moving { Binding::Latency } else { Binding::Copy };
     }
+    if reaches(pass, busy(Lane::Disk)) {
+        return Binding::Disk;
+    }
     let host = schedule.ops.iter().any(|op| op.lane == Lane::Host);
     if host { Binding::Host } else { Binding::Memory }
 }
@@ -116,7 +121,9 @@ impl ComponentInput {
         mut plan: ComponentPlan,
         granularity: Granularity,
     ) -> Result<ComponentPlan> {
-        if self.instance.uses.len() > MANY_USES {
+        // Over several tiers a plan takes many times as long to find, and the next GiB could go to either.
+        let tiered = plan.host.is_some_and(|host| !host.ring.is_zero());
+        if self.instance.uses.len() > MANY_USES || tiered {
             return Ok(plan);
         }
         let compute = plan.bound.compute;

@@ -23,18 +23,23 @@ const LAPS: usize = 3;
 /// Bytes of each use that stream, so that `total` of them do in a pass. `gaps[n]` is the time from the end of
 /// use `n` to the end of the next; the link is taken to run at an even rate over the pass.
 pub fn streamed_bytes(instance: &Instance, gaps: &[u64], total: u64) -> Vec<u64> {
-    let uses = &instance.uses;
+    let sizes: Vec<u64> = instance.uses.iter().map(|used| used.bytes.get()).collect();
+    shares(&sizes, gaps, total)
+}
+
+/// The same for anything of these sizes that is used in turn, and comes in over a path of an even rate.
+pub fn shares(sizes: &[u64], gaps: &[u64], total: u64) -> Vec<u64> {
     let pass: u128 = gaps.iter().map(|&gap| u128::from(gap)).sum::<u128>().max(1);
-    let mut left = vec![0u64; uses.len()];
-    let mut version = vec![0usize; uses.len()];
-    let mut streamed = vec![0u64; uses.len()];
+    let mut left = vec![0u64; sizes.len()];
+    let mut version = vec![0usize; sizes.len()];
+    let mut streamed = vec![0u64; sizes.len()];
     let mut stack: Vec<(usize, usize)> = Vec::new();
     for _ in 0..LAPS {
         let (mut elapsed, mut crossed) = (0u128, 0u64);
-        for (n, used) in uses.iter().enumerate() {
+        for (n, &size) in sizes.iter().enumerate() {
             // Used again: what was taken since its last use is what had to be streamed.
-            streamed[n] = used.bytes.get() - left[n].min(used.bytes.get());
-            left[n] = used.bytes.get();
+            streamed[n] = size - left[n].min(size);
+            left[n] = size;
             version[n] += 1;
             stack.push((n, version[n]));
             elapsed += u128::from(gaps[n]);

@@ -68,6 +68,7 @@ mod schedule;
 mod slice;
 mod spec;
 mod stage;
+mod tiers;
 pub mod timing;
 mod unit;
 mod validate;
@@ -87,4 +88,5 @@ pub use spec::{
     PLAN_FORMAT, Part, Piece, Plan, ROOT, Residency, Slab, Stream, Window,
 };
 pub use stage::{Enter, Stage, stages};
+pub use tiers::{Allocator, CopyRef, HostBudget, HostNeed, HostUse, Staging, plan_on_host};
 pub use unit::{OWN, Unit};

@@ -13,6 +13,8 @@
 //! The same structure is evaluated by [`super::timing`], lowered to CUDA waits, simulated, and checked. Whoever
 //! changes what an operation waits for changes it here, for all of them.
 
+mod reads;
+
 use std::collections::BTreeMap;
 
 use super::op::{Op, Wait, When};
@@ -63,6 +65,12 @@ impl Schedule {
         Bytes::new(self.mean_per_pass(copied))
     }
 
+    /// The same of what is read from disk.
+    pub fn read_per_pass(&self) -> Bytes {
+        let read = |op: &Op| if op.kind == OpKind::Read { op.bytes.get() } else { 0 };
+        Bytes::new(self.mean_per_pass(read))
+    }
+
     /// Passes after which the steady schedule repeats.
     pub fn turns(&self) -> u32 {
         let turns =
@@ -100,12 +108,16 @@ struct Builder<'a> {
     index: BTreeMap<&'a str, usize>,
     /// Fetches issued directly before each use, in the order of their issue.
     fetches: Vec<Vec<Fetch>>,
+    /// What stays and comes from disk: issued before everything else.
+    cold: Vec<Fetch>,
     ops: Vec<Op>,
     /// By lane: the last operation found, and how many operations have been looked at.
     last_on: [(Option<usize>, usize); Lane::ALL.len()],
     compute_of: Vec<usize>,
     /// Operations that make a piece present, for the compute of its block.
     arrivals: Vec<Vec<(usize, u32)>>,
+    /// Reads from disk, in order of issue.
+    reads: Vec<usize>,
     /// The operation that frees the last of what the end of a use frees, by use.
     release_of: Vec<usize>,
     /// Streamed pieces whose bytes stay until the end of each use, as block and piece.
@@ -137,10 +149,12 @@ impl<'a> Builder<'a> {
             has_kept: false,
             index,
             fetches: vec![Vec::new(); count],
+            cold: Vec::new(),
             ops: Vec::new(),
             last_on: [(None, 0); Lane::ALL.len()],
             compute_of: vec![0; count],
             arrivals: vec![Vec::new(); count],
+            reads: Vec::new(),
             release_of: vec![0; count],
             held: vec![Vec::new(); count],
             syncs: vec![Vec::new(); count],
@@ -166,7 +180,11 @@ impl<'a> Builder<'a> {
         for (block, piece, what) in self.pieces() {
             let Residency::Streamed(stream) = &what.residency else {
                 if !(what.kept && self.has_kept) {
-                    self.fetches[block].push(Fetch { block, piece, when: When::First, ahead: 0 });
+                    let fetches = match what.staged {
+                        Some(_) => &mut self.cold,
+                        None => &mut self.fetches[block],
+                    };
+                    fetches.push(Fetch { block, piece, when: When::First, ahead: 0 });
                 }
                 continue;
             };
@@ -239,6 +257,9 @@ impl<'a> Builder<'a> {
     fn place_ops(&mut self) {
         for block in 0..self.component.blocks.len() {
             self.place_syncs(block, Place::Before);
+            for fetch in std::mem::take(&mut self.cold) {
+                self.place_fetch(fetch);
+            }
             for fetch in std::mem::take(&mut self.fetches[block]) {
                 self.place_fetch(fetch);
             }
@@ -310,13 +331,15 @@ impl<'a> Builder<'a> {
         if what.bytes.is_zero() {
             return;
         }
-        let (from, copies) = match &what.residency {
-            Residency::Resident => (HostMemory::Pinned, 1),
-            Residency::Streamed(stream) => (stream.from, stream.copies),
+        let from = what.home();
+        let copies = match &what.residency {
+            Residency::Resident => 1,
+            Residency::Streamed(stream) => stream.copies,
         };
         let mut waits = Vec::new();
         if from == HostMemory::Disk {
             waits.push(Wait { op: self.ops.len(), passes_back: 0 });
+            self.reads.push(self.ops.len());
             let duration = self.link(block, "disk", self.device.disk.as_ref(), what.bytes, copies);
             let read = Op::idle(OpKind::Read, Lane::Disk, block);
             let piece = Some(piece);
@@ -382,6 +405,7 @@ impl<'a> Builder<'a> {
 
     /// Adds what each operation waits for, now that all have their index.
     fn add_waits(&mut self) {
+        self.add_read_waits();
         for block in 0..self.component.blocks.len() {
             let arrivals = std::mem::take(&mut self.arrivals[block]);
             let waits = arrivals.iter().map(|&(op, ahead)| Wait { op, passes_back: ahead });
@@ -407,7 +431,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A copy of a streamed piece, and its read from disk, wait for the use that frees its bytes.
+    /// A copy of a streamed piece waits for the use that frees its bytes.
     fn add_issue_wait(&mut self, op: usize) {
         let Op { kind: OpKind::Copy, block, piece: Some(piece), ahead, when, .. } = self.ops[op]
         else {

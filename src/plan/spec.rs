@@ -9,6 +9,9 @@
 //!    issue_after: single_transformer_blocks.36@-1, evict_after: use}
 //! ```
 //!
+//! What comes from disk is read into a ring of pinned host memory first: `host_at` is its place there, `read_after` the
+//! copy that must have ended before the read may start (`blocks.3#1@-1`: of piece 1 of that block, a pass before).
+//!
 //! Offsets count from the start of the slab. `at` with several offsets gives one per pass, used in turn: with
 //! two slots and an odd number of streamed blocks a block alternates between the slots.
 //!
@@ -38,6 +41,7 @@ use super::fields::{BlockFields, OneOrMany};
 use super::margins::Margins;
 use super::refs::{Entry, UseRef};
 use super::slice::Slice;
+use super::tiers::{HostUse, Staging};
 use super::unit::Unit;
 
 /// The first line of every plan.
@@ -119,6 +123,9 @@ pub struct Budget {
     pub reserve: Bytes,
     /// Left for weights; no slab is larger.
     pub weights: Bytes,
+    /// Host memory for the weights of all components; none where the host was not planned for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Bytes>,
 }
 
 /// The plan of one component.
@@ -155,12 +162,22 @@ pub struct ComponentPlan {
     pub margins: Option<Margins>,
     /// What no schedule can beat.
     pub bound: Bound,
+    /// Host memory for its weights; none where the host was not planned for, and holds everything.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "flow_host")]
+    pub host: Option<HostUse>,
     /// Waits of the host thread; our own plans need none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_maps")]
     pub host_syncs: Vec<HostSync>,
     /// Every use in order of execution; the root, where there is one, comes first under the name `root`.
     #[serde(serialize_with = "yaml::flow_maps")]
     pub blocks: Vec<BlockPlan>,
+}
+
+fn flow_host<S: Serializer>(
+    host: &Option<HostUse>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    yaml::flow_map(host, serializer)
 }
 
 fn one() -> u32 {
@@ -244,6 +261,30 @@ pub struct Piece {
     pub kept: bool,
     /// Whether it stays.
     pub residency: Residency,
+    /// Its place in the ring of pinned host memory, where it comes from disk.
+    pub staged: Option<Staging>,
+}
+
+impl Piece {
+    /// A piece whose first copy waits for everything of the components before; not in the ring.
+    pub fn new(part: Part, bytes: Bytes, at: Vec<u64>, residency: Residency) -> Self {
+        Self { part, bytes, at, enters_after: None, kept: false, residency, staged: None }
+    }
+
+    /// One that stays.
+    pub fn resident(part: Part, bytes: Bytes, at: u64) -> Self {
+        Self::new(part, bytes, vec![at], Residency::Resident)
+    }
+
+    /// The host memory that it comes from. What stays comes from disk where it has a place in the ring, else from
+    /// pinned memory.
+    pub fn home(&self) -> HostMemory {
+        match &self.residency {
+            Residency::Streamed(stream) => stream.from,
+            Residency::Resident if self.staged.is_some() => HostMemory::Disk,
+            Residency::Resident => HostMemory::Pinned,
+        }
+    }
 }
 
 /// Whether a piece stays in VRAM while its component is in use.
@@ -358,18 +399,6 @@ impl<'de> Deserialize<'de> for Part {
                 "found {word:?}, expected all, rest or a list of tensor names"
             ))),
         }
-    }
-}
-
-impl Piece {
-    /// A piece whose first copy waits for everything of the components before.
-    pub fn new(part: Part, bytes: Bytes, at: Vec<u64>, residency: Residency) -> Self {
-        Self { part, bytes, at, enters_after: None, kept: false, residency }
-    }
-
-    /// One that stays.
-    pub fn resident(part: Part, bytes: Bytes, at: u64) -> Self {
-        Self::new(part, bytes, vec![at], Residency::Resident)
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) fn problems(plan: &Plan) -> Vec<Problem> {
             .into_iter()
             .map(|problem| Problem { place: format!("device.{}", problem.place), ..problem }),
     );
+    problems.extend(super::tiers::over_budget(plan));
     if !(1..=MAX_GENERATIONS).contains(&plan.generations) {
         let expected = format!("1 to {MAX_GENERATIONS}");
         problems.push(Problem::new("generations", plan.generations.to_string(), expected));
@@ -159,6 +160,7 @@ fn check_component(
         let expected = "one of them, the id of a block of this component".to_owned();
         require(target, &format!("host_syncs[{n}]"), found, expected);
     }
+    problems.extend(super::tiers::problems(place, component, plan.device.alignment));
     for (n, block) in component.blocks.iter().enumerate() {
         let place = format!("{place}.blocks[{n}]");
         check_block(&place, &names, plan.device.alignment, block, slab.bytes, problems);

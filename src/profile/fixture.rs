@@ -184,11 +184,13 @@ pub(crate) fn small() -> Profile {
         overlap: Fraction::from_ppm(900_000),
         stall: Nanos::new(40 * MS),
         bytes_per_pass: Bytes::new(2_000_000_000),
+        disk_per_pass: Bytes::ZERO,
         peak: Bytes::new(4_000_000_000),
     });
     profile.header.components[0].bound = Some(Bound {
         compute: Nanos::new(150 * MS),
         copy: Nanos::new(80 * MS),
+        disk: Nanos::ZERO,
         granularity: Nanos::new(150 * MS),
         any_schedule: Nanos::new(148 * MS),
         gap: Fraction::from_ppm(13_513),

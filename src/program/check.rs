@@ -15,13 +15,18 @@
 //!
 //! 1. every use finds all of its block's bytes, copied before it starts;
 //! 2. every copy goes into bytes whose last user has ended, and never over a resident;
-//! 3. no byte lies outside the slab, and no two live pieces share one; so live bytes never exceed the slab.
+//! 3. no byte lies outside the slab, and no two live pieces share one; so live bytes never exceed the slab;
+//! 4. the same of the ring of pinned host memory (`ring`): every copy from it finds what was read for it, and no read
+//!    goes into bytes whose copy has not ended.
 //!
 //! Phases follow one another over the same slab and the same lanes: a copy of the next component into bytes of this
-//! one is held against the last uses of this one, and what is kept for a later generation must still be there.
+//! one is held against the last uses of this one, and what is kept for a later generation must still be there. Each
+//! component has a ring of its own, which its later generations find as the one before left it.
 //!
 //! The offsets of a piece repeat after a few passes, and so do the turns in which it is copied and the state of the
 //! slab; walking two rounds of them (and the first and last pass, which differ) proves it for any number of passes.
+
+mod ring;
 
 use std::collections::BTreeMap;
 
@@ -116,6 +121,8 @@ struct Walk<'a> {
     walked: Vec<Walked>,
     lane_ends: [Clock; Lane::ALL.len()],
     slab: BTreeMap<u64, Cell>,
+    /// The rings of pinned host memory, by component and offset.
+    rings: BTreeMap<(usize, u64), ring::Staged>,
     /// Of the phase walked: pieces that stay until the end of each use that is not their own, as block and piece.
     held: Vec<Vec<(usize, usize)>>,
     proof: Proof,
@@ -129,6 +136,7 @@ impl<'a> Walk<'a> {
             walked: Vec::new(),
             lane_ends: Default::default(),
             slab: BTreeMap::new(),
+            rings: BTreeMap::new(),
             held: Vec::new(),
             proof: Proof { operations: 0, passes: 0 },
             problems: Vec::new(),
@@ -140,8 +148,9 @@ impl<'a> Walk<'a> {
         let ops = &phase.schedule.ops;
         let back = ops.iter().flat_map(|op| &op.waits).map(|w| w.passes_back).max().unwrap_or(0);
         let places = phase.places.iter().flatten();
+        let counts = places.flat_map(|place| [place.at.len(), place.host_at.len().max(1)]);
         let turns = u64::from(phase.schedule.turns());
-        let repeat = places.fold(turns, |all, place| lcm(all, place.at.len() as u64));
+        let repeat = counts.fold(turns, |all, count| lcm(all, count as u64));
         // The last pass takes its turn among the offsets as it does in the whole run.
         let turn = u64::from(phase.passes.saturating_sub(1)) % repeat;
         let enough = repeat.saturating_mul(2).saturating_add(u64::from(back) + 2);
@@ -187,7 +196,10 @@ impl<'a> Walk<'a> {
                 let event =
                     Event { lane, number, phase: index, block: op.block, pass: pass + op.ahead };
                 match op.kind {
-                    OpKind::Copy => self.write(op, event, &start),
+                    OpKind::Copy => {
+                        self.leave_ring(op, event, &start);
+                        self.write(op, event, &start);
+                    }
                     OpKind::Compute => {
                         self.activate(event, &start);
                         self.read(op, event, &start);
@@ -195,7 +207,8 @@ impl<'a> Walk<'a> {
                         self.keep_root(event);
                     }
                     OpKind::WriteBack => self.read(op, event, &start),
-                    OpKind::Read | OpKind::HostSync => {}
+                    OpKind::Read => self.enter_ring(op, event, &start),
+                    OpKind::HostSync => {}
                 }
                 let mut end = start;
                 end[lane] = number + 1;

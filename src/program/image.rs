@@ -252,13 +252,12 @@ fn pieces_of(
 }
 
 fn travelling(piece: &Piece, ranges: Vec<Range<u64>>) -> PieceImage {
+    let memory = piece.home();
     match &piece.residency {
-        Residency::Resident => {
-            PieceImage { ranges, memory: HostMemory::Pinned, copies: 1, returns: false }
-        }
+        Residency::Resident => PieceImage { ranges, memory, copies: 1, returns: false },
         Residency::Streamed(stream) => PieceImage {
             ranges,
-            memory: stream.from,
+            memory,
             copies: stream.copies.max(1),
             returns: stream.evict_after != Evict::Use,
         },

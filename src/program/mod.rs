@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
-use crate::plan::{ComponentPlan, Piece, Plan, Residency, Schedule, Stage, stages};
+use crate::plan::{ComponentPlan, HostMemory, Piece, Plan, Residency, Schedule, Stage, stages};
 pub use crate::plan::{Enter, Wait};
 use crate::units::Bytes;
 pub use numbering::Numbering;
@@ -56,6 +56,8 @@ pub struct Phase {
     pub leaves: Vec<Bytes>,
     /// The part of the slab that its activations take, from its first use to its last: from here to the slab's end.
     pub lent_from: Option<u64>,
+    /// Pinned host memory that reads from disk go through: the component's own, in every generation.
+    pub ring: Bytes,
 }
 
 /// Where a piece lies in the slab.
@@ -71,12 +73,23 @@ pub struct Place {
     pub loads: Option<(Vec<u32>, u32)>,
     /// The later use of the same pass until whose end they stay, by index; none for their own.
     pub held_until: Option<usize>,
+    /// Offsets in the ring of pinned host memory, one per pass, used in turn; none where it does not come from disk.
+    pub host_at: Vec<u64>,
 }
 
 impl Place {
     /// The first byte and the byte after the last, in that pass.
     pub fn range(&self, pass: u32) -> (u64, u64) {
-        let at = self.at.get(pass as usize % self.at.len().max(1)).copied().unwrap_or(0);
+        self.turn(&self.at, pass)
+    }
+
+    /// The same in the ring of pinned host memory; none where it does not come from disk.
+    pub fn host_range(&self, pass: u32) -> Option<(u64, u64)> {
+        (!self.host_at.is_empty()).then(|| self.turn(&self.host_at, pass))
+    }
+
+    fn turn(&self, offsets: &[u64], pass: u32) -> (u64, u64) {
+        let at = offsets.get(pass as usize % offsets.len().max(1)).copied().unwrap_or(0);
         (at, at.saturating_add(self.bytes.get()))
     }
 
@@ -102,7 +115,8 @@ impl Place {
             }
         };
         let held_until = held.and_then(|held| index.get(held).copied());
-        Self { at: piece.at.clone(), bytes: piece.bytes, resident, loads, held_until }
+        let host_at = piece.staged.as_ref().map_or(Vec::new(), |staged| staged.at.clone());
+        Self { at: piece.at.clone(), bytes: piece.bytes, resident, loads, held_until, host_at }
     }
 }
 
@@ -111,7 +125,7 @@ impl Phase {
     pub fn of(component: &ComponentPlan, device: &DeviceSpec) -> Result<Self> {
         let mut stages = stages(std::slice::from_ref(component), 1, device)?;
         match stages.pop() {
-            Some(stage) => Ok(Self::of_stage(component, stage, component.name.clone())),
+            Some(stage) => Ok(Self::of_stage(component, stage, component.name.clone(), device)),
             None => Err(Error::usage("a plan without a generation")),
         }
     }
@@ -121,24 +135,48 @@ impl Phase {
         self.enters.iter().all(|enter| *enter == Enter::Everything)
     }
 
-    fn of_stage(component: &ComponentPlan, stage: Stage, name: String) -> Self {
+    fn of_stage(
+        component: &ComponentPlan,
+        stage: Stage,
+        name: String,
+        device: &DeviceSpec,
+    ) -> Self {
         let names = component.blocks.iter().enumerate();
         let index: BTreeMap<&str, usize> =
             names.map(|(n, block)| (block.block.as_str(), n)).collect();
         let place = |piece| Place::of(piece, &index, component.turns);
-        let places = component.blocks.iter().map(|block| block.pieces.iter().map(place).collect());
+        let blocks = component.blocks.iter();
+        let places = blocks.map(|block| block.pieces.iter().map(place).collect());
+        let mut places: Vec<Vec<Place>> = places.collect();
+        let ring = own_staging(component, device, &mut places);
         Self {
             component: name,
             passes: stage.passes,
             blocks: component.blocks.iter().map(|block| block.block.clone()).collect(),
             schedule: stage.schedule,
-            places: places.collect(),
+            places,
             of: stage.component,
             enters: stage.enters,
             leaves: stage.leaves,
             lent_from: None,
+            ring,
         }
     }
+}
+
+/// Gives every piece from disk without a place in the ring one of its own behind it; gives the bytes of all.
+fn own_staging(component: &ComponentPlan, device: &DeviceSpec, places: &mut [Vec<Place>]) -> Bytes {
+    let mut ring = component.host.map_or(Bytes::ZERO, |host| host.ring);
+    for (block, places) in component.blocks.iter().zip(places) {
+        for (piece, place) in block.pieces.iter().zip(places) {
+            if piece.home() == HostMemory::Disk && place.host_at.is_empty() {
+                let at = ring.align_up(device.alignment);
+                place.host_at = vec![at.get()];
+                ring = at.saturating_add(piece.bytes);
+            }
+        }
+    }
+    ring
 }
 
 /// Lowers a plan. Fails on references that name no use and on waits that could never end; that the program is
@@ -155,7 +193,7 @@ pub fn lower(plan: &Plan) -> Result<Program> {
             before => format!("{}#{}", component.name, before + 1),
         };
         let lent_from = (own < slab).then_some(own.get());
-        Phase { lent_from, ..Phase::of_stage(component, stage, name) }
+        Phase { lent_from, ..Phase::of_stage(component, stage, name, &plan.device) }
     });
     Ok(Program { slab, phases: phases.collect() })
 }

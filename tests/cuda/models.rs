@@ -85,6 +85,7 @@ fn request_for(manifest: Manifest, percent: u64) -> Request {
         device: device(),
         granularity: Granularity::Tensor,
         unit: Unit::Block,
+        host: None,
         holds: Default::default(),
         generations: 1,
         rank: None,

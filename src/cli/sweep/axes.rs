@@ -224,6 +224,7 @@ impl Axes {
                         unit: Unit::Block,
                         holds: BTreeMap::new(),
                         generations: 1,
+                        host: None,
                         rank: None,
                         manifest: manifest.clone(),
                         device: spec.clone(),

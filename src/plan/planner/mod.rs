@@ -16,7 +16,7 @@ pub mod rotating;
 mod split;
 mod whole;
 
-use super::bound::{self, Windows};
+use super::bound::{self, HostTier, Windows};
 use super::choice::{Choice, Evaluated};
 use super::cycle::Ratio;
 use super::instance::Instance;
@@ -75,6 +75,22 @@ pub fn choose(
     Ok(best.map(|(_, candidate)| candidate))
 }
 
+/// Choices for a planner that has more to weigh than the link: everything resident where that fits, else the best
+/// for each way to lay out the window, and one for each of many windows.
+pub fn candidates(instance: &Instance, granularity: Granularity) -> Vec<Evaluated> {
+    let everything = Choice::all_resident(instance).with_window_left(instance);
+    if let Some(everything) = everything.and_then(|choice| choice.evaluate(instance)) {
+        return vec![everything];
+    }
+    let gaps = Gaps::of(instance);
+    let mut found = whole::varied(instance, &gaps);
+    if granularity == Granularity::Tensor {
+        found.extend(split::candidates(instance, &gaps));
+        found.extend(split::windows(instance, &gaps));
+    }
+    found
+}
+
 /// Whether no plan of whole blocks is better: it takes longer, or nothing is faster and it copies more.
 fn beats_whole_blocks(instance: &Instance, gaps: &Gaps, split: &Evaluated) -> bool {
     let (bytes, time) = bound::least_of_whole_blocks(instance);
@@ -94,7 +110,12 @@ pub(super) struct Gaps {
 
 impl Gaps {
     fn of(instance: &Instance) -> Self {
-        let windows = Windows::of(instance);
+        Self::on(instance, None)
+    }
+
+    /// The same on a host that holds so much.
+    pub fn on(instance: &Instance, host: Option<HostTier>) -> Self {
+        let windows = Windows::on(instance, host);
         let (ratio, ends) = windows.solve();
         let (nanos, passes) = ratio.parts();
         let passes = i128::try_from(passes).unwrap_or(1);

@@ -8,7 +8,7 @@
 //! large the window must be; spread by compute time (error diffusion); the shares of the split plan, rounded to
 //! whole blocks. Each for windows of one to four largest blocks. A local search improves the best of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::choice::{Choice, Evaluated};
 use super::super::instance::Instance;
@@ -41,6 +41,19 @@ pub fn start(instance: &Instance, gaps: &Gaps) -> Option<Evaluated> {
         }
     }
     best
+}
+
+/// The best start, improved, and the best of those that stream no more than each of them does.
+pub fn varied(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
+    let starts: Vec<Evaluated> = evaluated(instance, gaps).collect();
+    let mut found: Vec<Evaluated> = Vec::new();
+    for most in starts.iter().map(|start| start.streamed).collect::<BTreeSet<_>>() {
+        let fewer = starts.iter().filter(|start| start.streamed <= most);
+        found.extend(fewer.min_by_key(|start| start.key()).cloned());
+    }
+    found.dedup();
+    let best = start(instance, gaps).map(|start| improved(instance, start));
+    found.into_iter().chain(best).collect()
 }
 
 /// The best of the starts that leave room for such a window.

@@ -115,6 +115,7 @@ impl<'a> Builder<'a> {
             slab: Slab { bytes, resident, window },
             prediction: Prediction::default(),
             margins: None,
+            host: None,
             bound: Bound::default(),
             host_syncs: self.syncs(&streamed),
             blocks,

@@ -17,6 +17,7 @@ mod recipe;
 mod recipes;
 mod search;
 mod stays;
+mod store;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use super::build::build;
 use super::catalogue::{Range, Shape};
 use super::recipe::Recipe;
-use super::{Parameter, Policy};
+use super::{Parameter, Policy, store};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::plan::bound::Bounds;
@@ -17,7 +17,7 @@ use crate::plan::layout::ComponentInput;
 use crate::plan::op::When;
 use crate::plan::schedule::Schedule;
 use crate::plan::unit::{self, Piece, Unit};
-use crate::plan::{ComponentPlan, Granularity, timing};
+use crate::plan::{ComponentPlan, Granularity, HostNeed, timing};
 use crate::units::{Bytes, Fraction, Nanos};
 
 /// Values of one parameter that are tried before the neighbourhood of the best is.
@@ -34,6 +34,8 @@ pub struct Setting {
     pub plan: ComponentPlan,
     /// Whether it fits the budget.
     pub fits: bool,
+    /// What its engine takes of the host.
+    pub host: HostNeed,
 }
 
 /// A setting and what is known of it.
@@ -44,6 +46,7 @@ struct Entry {
     floor: Nanos,
     bytes: Bytes,
     slab: Bytes,
+    host: HostNeed,
     /// Its exact time, once some search has asked for it.
     pass: OnceLock<Nanos>,
 }
@@ -192,7 +195,8 @@ impl Explored {
         };
         let floor = Lane::ALL.into_iter().map(busy).max().unwrap_or_default();
         let (bytes, slab) = (schedule.bytes_per_pass(), plan.slab.bytes);
-        self.entries.push(Entry { values, floor, bytes, slab, pass: OnceLock::new() });
+        let host = store::need(self.policy.name, &plan, &self.units, input);
+        self.entries.push(Entry { values, floor, bytes, slab, host, pass: OnceLock::new() });
         Ok(())
     }
 
@@ -206,11 +210,19 @@ impl Explored {
         self.entries.iter().map(|entry| entry.slab).min()
     }
 
-    /// The position and pass time of the best setting within so many bytes for weights.
+    /// The least host memory of those settings that VRAM has room for, as their engine takes it; none where VRAM has
+    /// room for none.
+    pub fn least_host(&self, input: &ComponentInput) -> Option<Bytes> {
+        let fits = self.entries.iter().filter(|entry| entry.slab <= input.weights());
+        fits.map(|entry| entry.host.bytes()).min()
+    }
+
+    /// The position and pass time of the best setting within so many bytes for weights, and the host's budget.
     fn search(&self, input: &ComponentInput, available: Bytes) -> Result<Option<usize>> {
         let mut best: Option<usize> = None;
         for n in 0..self.entries.len() {
-            if self.entries[n].slab > available {
+            let on_host = input.host.as_ref().is_none_or(|host| self.entries[n].host.fits(host));
+            if self.entries[n].slab > available || !on_host {
                 continue;
             }
             let leader = best.map(|best| self.entries[best].key());
@@ -310,7 +322,8 @@ impl Explored {
         if self.policy.spec.recipe.is_none() {
             let plan = input.at(self.policy.spec.unit()).plan(Granularity::Tensor)?;
             let parameters = own_parameters(&plan);
-            return Ok(Some(Setting { parameters, flags: None, plan, fits: true }));
+            let host = store::need(self.policy.name, &plan, &[], input);
+            return Ok(Some(Setting { parameters, flags: None, plan, fits: true, host }));
         }
         match self.found(input, input.weights())? {
             Some(entry) => self.setting(input, &entry.values, bounds).map(Some),
@@ -343,11 +356,14 @@ impl Explored {
         plan.foresee(&input.instance.device, input.reserve)?;
         plan.bound = bounds.against(plan.prediction.pass);
         let flags = (self.policy.spec.flags)(values, &self.shape);
+        let host = store::need(self.policy.name, &plan, &self.units, input);
+        let on_host = input.host.as_ref().is_none_or(|budget| host.fits(budget));
         Ok(Setting {
             parameters: self.parameters(values),
             flags: (!flags.is_empty()).then_some(flags),
-            fits: plan.slab.bytes <= input.weights(),
+            fits: plan.slab.bytes <= input.weights() && on_host,
             plan,
+            host,
         })
     }
 }

@@ -21,6 +21,7 @@ fn qwen() -> ComponentInput {
         passes: 20,
         reserve: Bytes::ZERO,
         unit: Unit::Block,
+        host: None,
     }
 }
 
