@@ -48,7 +48,7 @@ impl When {
 /// not part of the pass it names, are void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// Index into [`Schedule::ops`].
+    /// Index into [`Schedule::ops`](super::schedule::Schedule::ops).
     pub op: usize,
     /// 0 for the same pass.
     pub passes_back: u32,

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each component is planned as it would be alone, under the budget less its own reserve and less what is kept for
-//! others; then [`arrange`] tries its orders of the slab, [`entries`] states the waits, and the whole is evaluated
+//! others; then `arrange` tries its orders of the slab, `entries` states the waits, and the whole is evaluated
 //! exactly by [`timing::unroll_stages`]. Nothing is ever waited for that a component planned apart would not wait
 //! for, so the pipeline is never slower than its components planned apart.
 //!
