@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
-use super::{Format, Terminal, pipeline, ranks, verdict};
+use super::{Format, Terminal, pipeline, ranks, skips, verdict};
 use crate::error::{Error, Infeasible, Memory, Result};
 use crate::plan::{
     ComponentInput, ComponentPlan, Explored, Granularity, HostUse, Plan, Policy, ROOT, Request,
@@ -238,5 +238,6 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
         "slots": plan.window.slots,
         "prefetch": plan.prefetch,
         "turns": plan.turns,
+        "skipped": skips::answer(plan),
     })
 }
