@@ -542,6 +542,10 @@ fn a_pipeline_is_planned_checked_run_and_compared() {
     let total = |run: &Value| run["total_ns"].as_u64().expect("a time");
     assert_eq!(runs.len(), 4);
     assert!(runs.iter().all(|run| total(run) >= total(&runs[0])), "{runs:?}");
+    // Another system's components stand in one file, too, each with a reserve of its own.
+    let sglang = ["--components", "all", "--policy", "sglang-strided", "-o", "s.yaml"];
+    story.json(&[&["plan"], &wan[..], &sglang].concat());
+    assert_eq!(story.json(&["check", "s.yaml"])["ok"], true);
     // The same again costs no more; what is held to the end is copied once.
     let twice = ["--components", "all,vae=resident", "--generations=2"];
     let plan = story.json(&[&["plan"], &wan[..], &twice].concat());
@@ -563,6 +567,12 @@ fn components_that_cannot_be_held_so_are_refused() {
     refused("vae=kept", 2, "resident");
     refused("vae,vae", 2, "twice");
     refused("transformer=phase", 4, "as a whole");
+    let held = [&flux[..], &["--components=all,vae=resident", "--policy=sglang-strided"]].concat();
+    assert!(story.fails(2, &held).contains("leave out =HOLD"));
+    let llama =
+        ["plan", "llama-3-8b", "--device=rtx-4090", "--vram=12GiB", "--components=encoders"];
+    let message = story.fails(2, &llama);
+    assert!(message.contains("there are: model, dit, all"), "{message}");
     refused("all,text_encoder_2=resident,transformer=resident", 4, "beside what is resident");
 }
 

@@ -314,7 +314,8 @@ fn group<'a>(manifest: &'a Manifest, name: &str) -> Result<Vec<&'a Component>> {
     if !members.is_empty() {
         return Ok(members);
     }
-    let groups = Role::ALL.into_iter().map(|role| role.group().to_owned());
+    let has = |role: &Role| manifest.components.iter().any(|one| Role::of(manifest, one) == *role);
+    let groups = Role::ALL.into_iter().filter(has).map(|role| role.group().to_owned());
     let names = manifest.components.iter().map(|component| component.name.clone());
     let known: Vec<String> = names.chain(groups).chain(["all".to_owned()]).collect();
     Err(suggest::unknown(&format!("component of {}", manifest.model), name, &known))
