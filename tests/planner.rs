@@ -230,7 +230,7 @@ fn jittered(instance: &Instance, choice: Choice) -> u64 {
         lower(&Plan { components: vec![plan], ..empty(instance, instance.budget) }).expect("sound");
     let runs = (0..20).map(|seed| {
         let mut counts = Discard::default();
-        let sim = Sim { jitter: Fraction::from_ppm(100_000), seed, contention: Fraction::ZERO };
+        let sim = Sim { jitter: Fraction::from_ppm(100_000), seed, ..Sim::default() };
         sim.run(&program, &mut counts).expect("a run");
         counts.makespan.get()
     });
@@ -274,4 +274,32 @@ fn few_passes_are_planned_by_their_makespan() {
     }
     // One pass cannot end before the last byte has come and the last block has computed.
     assert!(makespan(1, 1) <= 12 * 1_000 + 900 + 100, "{}", makespan(1, 1));
+}
+
+/// Contention is spread evenly over all uses and copies, an approximation: near what is simulated.
+#[test]
+fn contention_both_ways_is_predicted_to_a_few_percent() {
+    for (compute, contention, copies) in
+        [(40, 0, 300_000), (100, 0, 300_000), (60, 200_000, 200_000), (300, 200_000, 50_000)]
+    {
+        let mut instance = Instance::equal(20, 100_000, compute * 1_000, 1_000_000);
+        instance.device.contention = Fraction::from_ppm(contention);
+        instance.device.copy_contention = Fraction::from_ppm(copies);
+        let plan = ComponentInput { passes: 40, ..input(instance.clone()) };
+        let plan = plan.plan(Granularity::Block).expect("fits");
+        let whole = empty(&instance, instance.budget);
+        let file = Plan { components: vec![plan.clone()], ..whole };
+        let program = lower(&file).expect("sound");
+        let mut seen = Discard::default();
+        Sim::on(&instance.device).run(&program, &mut seen).expect("a run");
+        let (told, seen) = (plan.prediction.makespan.get(), seen.makespan.get());
+        assert!(
+            told.abs_diff(seen) * 100 <= 3 * seen,
+            "{compute}: predicted {told}, simulated {seen}"
+        );
+        let mut alone = plan.clone();
+        (instance.device.contention, instance.device.copy_contention) = Default::default();
+        alone.foresee(&instance.device, Bytes::ZERO).expect("a schedule");
+        assert!(alone.prediction.makespan.get() < told, "{compute}: contention costs nothing");
+    }
 }

@@ -403,7 +403,7 @@ proptest! {
             // A run is one order of events: many are tried, of durations almost anything.
             for (seed, ppm) in (0..12).zip([0, 300_000, 990_000].into_iter().cycle()) {
                 let jitter = Fraction::from_ppm(ppm);
-                let seen = run(&program, Sim { jitter, seed, contention: Fraction::ZERO });
+                let seen = run(&program, Sim { jitter, seed, ..Sim::default() });
                 let violation = violation(&plan, &seen);
                 prop_assert!(!accepted || violation.is_none(), "{mutation:?}: {violation:?}");
             }
@@ -426,7 +426,7 @@ proptest! {
     #[test]
     fn lanes_never_overlap_and_uses_follow_their_copies(input in inputs(), jitter in 0u64..500_000, seed: u64) {
         let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
-        let sim = Sim { jitter: Fraction::from_ppm(jitter), seed, contention: Fraction::ZERO };
+        let sim = Sim { jitter: Fraction::from_ppm(jitter), seed, ..Sim::default() };
         let seen = run(&program(&plan, &input.instance), sim);
         for lane in Lane::ALL {
             for pair in seen.on(lane).windows(2) {
@@ -497,7 +497,7 @@ proptest! {
             let accepted = check::check(&program).is_ok();
             for (seed, ppm) in (0..6).zip([0, 300_000, 990_000].into_iter().cycle()) {
                 let jitter = Fraction::from_ppm(ppm);
-                let seen = run(&program, Sim { jitter, seed, contention: Fraction::ZERO });
+                let seen = run(&program, Sim { jitter, seed, ..Sim::default() });
                 let violation = violation(&plan, &seen);
                 prop_assert!(!accepted || violation.is_none(), "{change:?}: {violation:?}");
             }
@@ -512,7 +512,7 @@ proptest! {
     fn same_seed_same_run(input in inputs(), seed: u64) {
         let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let program = program(&plan, &input.instance);
-        let sim = Sim { jitter: Fraction::from_ppm(200_000), seed, contention: Fraction::ZERO };
+        let sim = Sim { jitter: Fraction::from_ppm(200_000), seed, ..Sim::default() };
         prop_assert_eq!(run(&program, sim).spans, run(&program, sim).spans);
     }
 
@@ -526,6 +526,20 @@ proptest! {
         // Of the overlapped time a third (0.5 / 1.5) is slowdown; each use rounds up to whole nanoseconds.
         let slack = seen.spans.len() as u64;
         prop_assert!((compute - alone).abs_diff(seen.overlap() / 3) <= slack);
+    }
+
+    #[test]
+    fn contention_slows_copies_by_what_computes_take(input in inputs()) {
+        let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
+        let program = program(&plan, &input.instance);
+        let copies = |seen: &Observed| -> u64 {
+            seen.on(Lane::H2d).iter().map(|s| s.end.get() - s.start.get()).sum()
+        };
+        let alone = copies(&run(&program, Sim::default()));
+        let copy_contention = Fraction::from_ppm(500_000);
+        let seen = run(&program, Sim { copy_contention, ..Sim::default() });
+        let slack = seen.spans.len() as u64;
+        prop_assert!((copies(&seen) - alone).abs_diff(seen.overlap() / 3) <= slack);
     }
 
     #[test]

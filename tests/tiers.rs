@@ -226,7 +226,7 @@ proptest! {
         prop_assert!(plan.prediction.pass >= plan.bound.disk);
         let program = alone(&plan, &case.input);
         prop_assert!(check::check(&program).is_ok(), "{:?}", check::check(&program));
-        for sim in [Sim::default(), Sim { jitter: Fraction::from_ppm(jitter), seed, contention: Fraction::ZERO }] {
+        for sim in [Sim::default(), Sim { jitter: Fraction::from_ppm(jitter), seed, ..Sim::default() }] {
             let seen = Observed::of(&program, sim);
             prop_assert!(seen.vram <= plan.slab.bytes.get());
             prop_assert!(host_peak(&plan, &seen) <= case.host.bytes.get());
@@ -266,7 +266,7 @@ proptest! {
         // Another wait may cover it: a later read's of the same lane never does, an earlier one's may.
         let accepted = check::check(&program).is_ok();
         for seed in 0..6 {
-            let sim = Sim { jitter: Fraction::from_ppm(990_000), seed, contention: Fraction::ZERO };
+            let sim = Sim { jitter: Fraction::from_ppm(990_000), seed, ..Sim::default() };
             let violation = violation(&plan, &Observed::of(&program, sim));
             prop_assert!(!accepted || violation.is_none(), "{violation:?}");
         }
@@ -304,7 +304,7 @@ proptest! {
         let program = alone(&plan, &case.input);
         let accepted = check::check(&program).is_ok();
         for seed in 0..6 {
-            let sim = Sim { jitter: Fraction::from_ppm(990_000), seed, contention: Fraction::ZERO };
+            let sim = Sim { jitter: Fraction::from_ppm(990_000), seed, ..Sim::default() };
             let violation = violation(&plan, &Observed::of(&program, sim));
             prop_assert!(!accepted || violation.is_none(), "{violation:?}");
         }

@@ -102,7 +102,7 @@ fn planned(args: &Args, main: &Profile, terminal: &mut Terminal) -> Result<Optio
         return Err(Error::input(file, Problem::new("its digest", found, expected)));
     }
     let (program, _) = check::verified(&file, &plan)?;
-    let sim = Sim { contention: plan.device.contention, jitter: Fraction::default(), seed: 0 };
+    let sim = Sim { jitter: Fraction::default(), ..Sim::on(&plan.device) };
     let (profile, outcome) = run_command::simulate(&plan, &program, sim)?;
     match outcome {
         Ok(()) => Ok(Some(profile)),

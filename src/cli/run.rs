@@ -85,11 +85,8 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let (program, _) = check::verified(&file, &plan)?;
     let (profile, outcome) = match args.backend {
         BackendArg::Sim => {
-            let sim = Sim {
-                contention: plan.device.contention,
-                jitter: args.jitter.unwrap_or(plan.device.jitter),
-                seed: args.seed,
-            };
+            let jitter = args.jitter.unwrap_or(plan.device.jitter);
+            let sim = Sim { jitter, seed: args.seed, ..Sim::on(&plan.device) };
             simulate_watched(&plan, &program, sim, &mut Stop::new())?
         }
         BackendArg::Cuda => cuda::execute(&args.cuda, &plan, &program, args.seed, terminal)?,

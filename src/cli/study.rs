@@ -42,8 +42,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     super::inputs::warn_skips(&request.workload, terminal);
     let plan = plan_command::plan_or_refuse(&request, terminal)?;
     let (program, proof) = check::verified("the plan just made", &plan)?;
-    let sim = Sim { contention: plan.device.contention, jitter: plan.device.jitter, seed: 0 };
-    let (profile, outcome) = run_command::simulate(&plan, &program, sim)?;
+    let (profile, outcome) = run_command::simulate(&plan, &program, Sim::on(&plan.device))?;
     outcome?;
     // The study is about blocks, as engines run them; `compare` has our plans of finer units, too.
     let policies = Policy::all().into_iter().filter(|policy| {

@@ -61,6 +61,9 @@ pub struct DeviceSpec {
     /// Slowdown of compute while a copy runs: `c` becomes `c · (1 + contention)` for the overlapped part.
     #[serde(default)]
     pub contention: Fraction,
+    /// Slowdown of copies while something computes, in the same way.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copy_contention: Fraction,
     /// Largest deviation of simulated durations, either way, as a share; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub jitter: Fraction,
@@ -193,6 +196,11 @@ impl Compute {
 }
 
 impl DeviceSpec {
+    /// Whether copies and computes slow each other down.
+    pub fn is_contended(&self) -> bool {
+        self.contention > Fraction::ZERO || self.copy_contention > Fraction::ZERO
+    }
+
     /// A device that moves one byte per nanosecond either way, without latency, contention or alignment: the
     /// arithmetic of examples and tests can then be done by hand.
     pub fn reference() -> Self {
@@ -219,6 +227,7 @@ impl DeviceSpec {
             },
             alignment: 1,
             contention: Fraction::ZERO,
+            copy_contention: Fraction::ZERO,
             jitter: Fraction::ZERO,
             host: Host {
                 memory: Bytes::new(1 << 50),
@@ -288,9 +297,11 @@ impl DeviceSpec {
         let jitter = self.jitter;
         let found = jitter.to_string();
         require(jitter < Fraction::WHOLE, "jitter", found, "a share below 1");
-        let found = self.contention.to_string();
-        let small = self.contention <= Fraction::from_ppm(10_000_000);
-        require(small, "contention", found, "a slowdown from 0 to 10");
+        let both = [("contention", self.contention), ("copy_contention", self.copy_contention)];
+        for (name, slowdown) in both {
+            let small = slowdown <= Fraction::from_ppm(10_000_000);
+            require(small, name, slowdown.to_string(), "a slowdown from 0 to 10");
+        }
         let power = self.alignment.is_power_of_two() && self.alignment <= 1 << 30;
         let found = self.alignment.to_string();
         require(power, "alignment", found, "a power of two, at most 2^30");

@@ -23,6 +23,7 @@ use super::unit::Unit;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Infeasible, Memory, Result};
 use crate::figures::{Bound, Prediction};
+use crate::lane::Lane;
 use crate::units::{Bytes, Fraction, Nanos};
 use crate::workload::Skip;
 
@@ -99,7 +100,7 @@ impl ComponentInput {
     /// The steady pass time of that plan, without making it.
     pub fn pass(&self, granularity: Granularity) -> Result<Nanos> {
         let few = self.passes <= planner::FEW_PASSES;
-        if few || self.host.is_some() || self.device().contention > Fraction::ZERO {
+        if few || self.host.is_some() || self.device().is_contended() {
             // What contention and the host do, and what few passes prefer, shows in a plan only.
             return self.plan(granularity).map(|plan| plan.prediction.pass);
         }
@@ -408,36 +409,48 @@ pub(super) fn executed(
     plan: &ComponentPlan,
     device: &DeviceSpec,
 ) -> Result<(Schedule, timing::Unrolled)> {
-    let mut schedule = Schedule::of(plan, device)?;
-    let mut unrolled = timing::unroll(&schedule, plan.passes);
+    let alone = Schedule::of(plan, device)?;
+    let mut unrolled = timing::unroll(&alone, plan.passes);
+    if !device.is_contended() {
+        return Ok((alone, unrolled));
+    }
     let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();
-    let busy = compute.saturating_mul(u64::from(plan.passes));
-    let busy = busy.saturating_sub(schedule.mask.left_out(plan).compute);
-    if device.contention > Fraction::ZERO {
-        for _ in 0..CONTENTION_ROUNDS {
-            schedule = slowed(plan, device, &unrolled, busy)?;
-            unrolled = timing::unroll(&schedule, plan.passes);
-        }
+    let computes = compute.saturating_mul(u64::from(plan.passes));
+    let computes = computes.saturating_sub(alone.mask.left_out(plan).compute);
+    let copies = unrolled.copy_busy;
+    let mut schedule = alone.clone();
+    for _ in 0..CONTENTION_ROUNDS {
+        schedule = slowed(&alone, device, unrolled.overlap, (computes, copies));
+        unrolled = timing::unroll(&schedule, plan.passes);
     }
     Ok((schedule, unrolled))
 }
 
-/// The schedule with every compute longer by what copies take from it: `overlap · contention / (1 + contention)`
-/// of the overlapped time is slowdown.
+/// The schedule with every compute longer by what copies take from it, and every copy by what computes do:
+/// `overlap · contention / (1 + contention)` of the overlapped time is slowdown, shared by all of a kind as they last
+/// undisturbed.
 fn slowed(
-    plan: &ComponentPlan,
+    alone: &Schedule,
     device: &DeviceSpec,
-    unrolled: &timing::Unrolled,
-    busy: Nanos,
-) -> Result<Schedule> {
-    let whole = Fraction::WHOLE.ppm();
-    let contention = device.contention.ppm();
-    let slowdown = Fraction::of(contention, whole.saturating_add(contention));
-    let share = Fraction::of(slowdown.share_of(unrolled.overlap.get()), busy.get());
-    let mut slower = plan.clone();
-    for block in &mut slower.blocks {
-        let extra = share.share_of(block.compute.get());
-        block.compute = block.compute.saturating_add(Nanos::new(extra));
+    overlap: Nanos,
+    (computes, copies): (Nanos, Nanos),
+) -> Schedule {
+    let share = |contention: Fraction, busy: Nanos| {
+        let beside = Fraction::WHOLE.ppm().saturating_add(contention.ppm());
+        let slowdown = Fraction::of(contention.ppm(), beside);
+        Fraction::of(slowdown.share_of(overlap.get()), busy.get())
+    };
+    let of_compute = share(device.contention, computes);
+    let of_copies = share(device.copy_contention, copies);
+    let mut slower = alone.clone();
+    for op in &mut slower.ops {
+        let extra = match op.lane {
+            Lane::Compute => of_compute,
+            Lane::H2d | Lane::D2h => of_copies,
+            Lane::Disk | Lane::Host => Fraction::ZERO,
+        };
+        let extra = Nanos::new(extra.share_of(op.duration.get()));
+        op.duration = op.duration.saturating_add(extra);
     }
-    Schedule::of(&slower, device)
+    slower
 }

@@ -40,7 +40,7 @@ pub(super) struct Running {
     pub pass: u32,
     pub start: u64,
     pub waited_for: Option<WaitedFor>,
-    /// Work left, in units of which a nanosecond at full speed does [`Lanes::full`].
+    /// Work left, in units of which a nanosecond at full speed does [`Lanes::full`] of its lane.
     left: u128,
 }
 
@@ -78,13 +78,22 @@ struct Cursor {
 pub(super) struct Lanes {
     cursors: [Cursor; LANES],
     running: [Option<Running>; LANES],
-    /// Work that a nanosecond does at full speed; compute beside a copy does [`Fraction::WHOLE`].
-    full: u128,
+    /// By lane: work that a nanosecond does at full speed; beside what slows it down it does [`Fraction::WHOLE`].
+    full: [u128; LANES],
 }
 
 impl Lanes {
-    pub fn new() -> Self {
-        Self { cursors: [Cursor::default(); LANES], running: [None; LANES], full: 1 }
+    /// Lanes on which compute is slowed down so much by copies, and copies by compute.
+    pub fn new(contention: Fraction, copy_contention: Fraction) -> Self {
+        let full = Lane::ALL.map(|lane| {
+            let slowdown = match lane {
+                Lane::Compute => contention,
+                Lane::H2d | Lane::D2h => copy_contention,
+                Lane::Disk | Lane::Host => Fraction::ZERO,
+            };
+            u128::from(Fraction::WHOLE.ppm()) + u128::from(slowdown.ppm())
+        });
+        Self { cursors: [Cursor::default(); LANES], running: [None; LANES], full }
     }
 
     /// Finds the next operation of a lane, over the end of a pass or a phase if need be.
@@ -142,21 +151,21 @@ impl Lanes {
         self.cursors[lane.index()].free_since
     }
 
-    pub fn start(&mut self, lane: Lane, running: Running, contention: Fraction) {
-        let whole = u128::from(Fraction::WHOLE.ppm());
-        self.full = whole + u128::from(contention.ppm());
-        let left = running.left * self.full;
+    pub fn start(&mut self, lane: Lane, running: Running) {
+        let left = running.left * self.full[lane.index()];
         self.running[lane.index()] = Some(Running { left, ..running });
     }
 
-    /// Work per nanosecond: all of it, except for compute while a copy runs.
+    /// Work per nanosecond: all of it, except for compute while a copy runs, and for copies while something computes.
     fn speed(&self, lane: Lane) -> u128 {
-        let copies = [Lane::H2d, Lane::D2h];
-        let beside = copies.into_iter().any(|copy| self.running[copy.index()].is_some());
-        match lane {
-            Lane::Compute if beside => u128::from(Fraction::WHOLE.ppm()),
-            _ => self.full,
-        }
+        let runs =
+            |others: &[Lane]| others.iter().any(|other| self.running[other.index()].is_some());
+        let slowed = match lane {
+            Lane::Compute => runs(&[Lane::H2d, Lane::D2h]),
+            Lane::H2d | Lane::D2h => runs(&[Lane::Compute]),
+            Lane::Disk | Lane::Host => false,
+        };
+        if slowed { u128::from(Fraction::WHOLE.ppm()) } else { self.full[lane.index()] }
     }
 
     /// The first instant at which something ends.

@@ -3,7 +3,8 @@
 //! The model: each lane runs one operation at a time, in order of issue. An operation starts at the first instant
 //! at which its lane is free and everything it waits for has ended. It lasts as long as the schedule says, unless
 //!
-//! * **contention**: while a copy runs, compute proceeds at `1 / (1 + contention)` of its speed;
+//! * **contention**: while a copy runs, compute proceeds at `1 / (1 + contention)` of its speed, and while something
+//!   computes, copies proceed at `1 / (1 + copy_contention)` of theirs;
 //! * **jitter**: every duration is scaled by a factor within `1 ± jitter`, drawn from the seed, the lane and the
 //!   operation's number, so the same seed gives the same run whatever else changes.
 //!
@@ -13,6 +14,7 @@
 mod lanes;
 
 use super::{Backend, Recorder, cause, index};
+use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::profile::{Span, VramSample};
@@ -25,10 +27,20 @@ use lanes::{Lanes, Next, Part, Running};
 pub struct Sim {
     /// Slowdown of compute while a copy runs.
     pub contention: Fraction,
+    /// Slowdown of copies while something computes.
+    pub copy_contention: Fraction,
     /// Largest deviation of durations, either way.
     pub jitter: Fraction,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+impl Sim {
+    /// A simulator of that device: its contention and its jitter.
+    pub fn on(device: &DeviceSpec) -> Self {
+        let DeviceSpec { contention, copy_contention, jitter, .. } = *device;
+        Self { contention, copy_contention, jitter, seed: 0 }
+    }
 }
 
 impl Backend for Sim {
@@ -56,7 +68,15 @@ impl<'a> Simulation<'a> {
     fn new(sim: &'a Sim, program: &'a Program) -> Self {
         let phases = program.phases.as_slice();
         let parts = Part::all(phases);
-        Self { sim, phases, parts, lanes: Lanes::new(), now: 0, in_use: 0, over: 0 }
+        Self {
+            sim,
+            phases,
+            parts,
+            lanes: Lanes::new(sim.contention, sim.copy_contention),
+            now: 0,
+            in_use: 0,
+            over: 0,
+        }
     }
 
     /// Runs all phases.
@@ -153,7 +173,7 @@ impl<'a> Simulation<'a> {
             let duration = self.phases[phase].schedule.duration(op, pass);
             let duration = self.jittered(duration.get(), lane, next);
             let running = Running::new(next, self.now, duration, waited_for);
-            self.lanes.start(lane, running, self.sim.contention);
+            self.lanes.start(lane, running);
             if !op.acquires.is_zero() {
                 self.in_use = self.in_use.saturating_add(op.acquires.get());
                 self.sample(recorder);

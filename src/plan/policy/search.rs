@@ -18,7 +18,7 @@ use crate::plan::op::When;
 use crate::plan::schedule::Schedule;
 use crate::plan::unit::{self, Piece, Unit};
 use crate::plan::{ComponentPlan, Granularity, HostNeed, timing};
-use crate::units::{Bytes, Fraction, Nanos};
+use crate::units::{Bytes, Nanos};
 
 /// Values of one parameter that are tried before the neighbourhood of the best is.
 const MAX_VALUES: u64 = 72;
@@ -308,7 +308,7 @@ impl Explored {
         }
         let found = self.found(input, input.weights())?;
         // Contention is part of the prediction, not of the search.
-        if input.instance.device.contention == Fraction::ZERO {
+        if !input.instance.device.is_contended() {
             return Ok(found.and_then(|entry| entry.pass.get().copied()));
         }
         let Some(entry) = found else { return Ok(None) };

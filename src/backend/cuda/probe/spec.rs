@@ -60,6 +60,7 @@ impl Findings {
             compute,
             alignment: 256,
             contention: self.compute_slowdown,
+            copy_contention: self.copy_slowdown,
             jitter: Fraction::ZERO,
             host: HostSpec {
                 memory: if host.memory.is_zero() { Bytes::new(64 << 30) } else { host.memory },
