@@ -365,6 +365,10 @@ fn bad_files_are_refused_with_their_place() {
             1,
         ),
     );
+    let told = story.run(&["check", "unsafe.yaml", "--format", "json"]);
+    let told: Value = serde_json::from_str(&told.out).expect("one JSON object");
+    assert_eq!(told["ok"], false);
+    assert!(told["problems"][0]["found"].is_string(), "{told}");
     let message = story.fails(3, &["check", "unsafe.yaml"]);
     assert!(message.contains("a wait for the last use of these bytes"), "{message}");
     story.fails(3, &["run", "unsafe.yaml", "-o", "run.json"]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Terminal, files};
+use super::{Format, Terminal, files};
 use crate::digest::digest;
 use crate::error::{Error, Problem, Result};
 use crate::model;
@@ -28,6 +28,15 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
+    let outcome = checked(args, terminal);
+    if let (Err(Error::Input { problems, .. }), Format::Json) = (&outcome, terminal.format()) {
+        // What may go wrong is an answer, for programs too: JSON on stdout besides the error.
+        terminal.answer(&json!({ "ok": false, "problems": problems }), "")?;
+    }
+    outcome
+}
+
+fn checked(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let file = args.plan.display().to_string();
     let plan = Plan::from_yaml(&file, &files::read_text(&args.plan)?)?;
     let (program, proof) = verified(&file, &plan)?;

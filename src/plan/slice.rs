@@ -53,6 +53,11 @@ impl FromStr for Slice {
             format!("found {text:?}, expected a tensor or some of its rows, such as {tensor}[0..8]")
         };
         let (from, to) = range.split_once("..").ok_or_else(expected)?;
+        // Signs are no part of a row's number.
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(from) || !digits(to) {
+            return Err(expected());
+        }
         match (from.parse(), to.parse()) {
             (Ok(from), Ok(to)) if from < to => {
                 Ok(Self { tensor: tensor.to_owned(), rows: Some((from, to)) })
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn empty_and_backward_ranges_are_refused() {
-        for text in ["a[3..3]", "a[4..3]", "a[..3]", "a[1..x]", "a[-1..2]"] {
+        for text in ["a[3..3]", "a[4..3]", "a[..3]", "a[1..x]", "a[-1..2]", "a[+1..2]"] {
             assert!(read(text).is_err_and(|why| why.contains("a[0..8]")), "{text}");
         }
     }

@@ -136,6 +136,20 @@ async function link(page, name) {
   await page.keyboard.press("Escape");
 }
 
+/** Where components follow one another: a window for each boundary, with its line and name. */
+async function boundaries(page, name) {
+  const names = await page.locator('#pass option[value^="b"]').allTextContents();
+  for (const [index, told] of names.entries()) {
+    await page.selectOption("#pass", `b${index}`);
+    const shown = await page.locator("#shown").textContent();
+    hold(`${name}: ${told} can be chosen`, shown.includes(`the ${told},`), shown);
+    const lines = await page.locator("#gantt path.boundary title").allTextContents();
+    hold(`${name}: and has its line`, lines.some((line) => told === `boundary ${line}`), lines.join("; "));
+  }
+  if (names.length) hold(`${name}: the whole run marks each`, (await page.locator("#minimap rect.boundary").count()) === names.length);
+  if (names.length) await page.selectOption("#pass", "0");
+}
+
 /** Every chart has one mark that Tab reaches, and arrows go on from it with a description each. */
 async function charts(page, name) {
   const count = await page.locator("svg.chart[role=group]").count();
@@ -163,6 +177,7 @@ async function keyboard(browser, file, name) {
   if (await page.locator("#gantt").count()) {
     await timeline(page, name, { chart: "#gantt", shown: "#shown", detail: "#detail" });
     await link(page, name);
+    await boundaries(page, name);
   } else if (await foreign.count()) {
     const id = (await foreign.getAttribute("id")).slice("lanes".length);
     await timeline(page, name, { chart: `#lanes${id}`, shown: `#shown${id}`, detail: `#detail${id}` });

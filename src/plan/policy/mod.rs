@@ -109,6 +109,9 @@ impl Policy {
                 self.spec.parameters.iter().map(|p| p.key.to_owned()).collect();
             return Err(suggest::unknown(&format!("parameter of {name}"), key, &known));
         };
+        if self.given[n].is_some() {
+            return Err(Error::usage(format!("policy {name}: {key} is given twice")));
+        }
         let parameter = &self.spec.parameters[n];
         let value = parameter.read(value).map_err(|expected| {
             Error::usage(format!(

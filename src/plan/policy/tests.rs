@@ -97,3 +97,10 @@ fn more_values_than_are_tried_at_first_lose_nothing_on_equal_blocks() {
         }
     }
 }
+
+#[test]
+fn a_parameter_is_given_once() {
+    let twice = Policy::parse("sglang-strided:p=1:p=2").expect_err("twice").to_string();
+    assert!(twice.contains("p is given twice"), "{twice}");
+    assert!(Policy::parse("sglang-strided:p=1:r=2").is_ok());
+}
