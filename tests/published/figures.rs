@@ -1,5 +1,5 @@
 //! What others published: the only figures here that were typed in by hand. All of them are *published*; what a row of
-//! the report compares with them is simulated.
+//! the report compares with them is simulated. What is not compared is listed in [`LEFT_OUT`].
 //!
 //! Threads and files were read in stored copies of November 2026. Where such a copy is cut off, nothing is quoted from
 //! the rest.
@@ -65,13 +65,17 @@ pub const SGLANG_16150: Source = Source {
 
 /// Peak VRAM in GiB and seconds of the whole run, without and with.
 pub const QWEN_80GB: [(f64, f64); 2] = [(45.85, 15.45), (8.51, 74.85)];
+/// What the same lines of the log say remains at the peak.
+pub const QWEN_80GB_FREE: [f64; 2] = [33.80, 71.14];
 
 pub const SGLANG_15511: Source = Source {
     name: "SGLang #15511",
     url: "https://github.com/sgl-project/sglang/pull/15511",
-    date: "2025-12-20; the list of step times was read in an article of the author's that quotes the dump",
-    setting: "Wan2.2 T2V A14B on eight H100, 720 x 1280, 81 frames, 27 steps with guidance, Ulysses degree 8; \
-              `dit_cpu_offload` against `--dit-layerwise-offload`",
+    date: "2025-12-20; the list of step times was read in [a copy](https://yuanlehome.github.io/blog/sglang-diffusion-wan2260percent) \
+           of the author's article, which quotes the dump",
+    setting: "Wan2.2 T2V A14B on eight H100, 720 x 1280, 81 frames, 27 steps with guidance, Ulysses degree 8, \
+              `sage_attn`, `--enable-torch-compile`, `--pin-cpu-memory`; `dit_cpu_offload` against \
+              `--dit-layerwise-offload`",
 };
 
 /// Milliseconds of every denoising step: whole transformers swapped, and streamed by layers. The experts change at
@@ -108,54 +112,133 @@ pub const SGLANG_25517: Source = Source {
     name: "SGLang #25517",
     url: "https://github.com/sgl-project/sglang/pull/25517",
     date: "2026-05-17",
-    setting: "text encoders alone, one call each: resident, `layerwise_offload` and `cpu_offload` of the whole encoder",
+    setting: "encoders or the decoder alone, one call each: resident, `layerwise_offload` and `cpu_offload` of the whole",
 };
 
-/// Milliseconds of one call of a model's text encoders.
-pub struct Encoders {
+/// Milliseconds of one call of some components of a model.
+pub struct Stage {
     pub model: &'static str,
     pub device: &'static str,
+    pub components: &'static [&'static str],
     pub name: &'static str,
     pub resident: f64,
     pub layerwise: f64,
     pub whole: f64,
 }
 
-pub const FLUX_4090: Encoders = Encoders {
+const BOTH: &[&str] = &["text_encoder", "text_encoder_2"];
+const FIRST: &[&str] = &["text_encoder"];
+
+pub const FLUX_4090: Stage = Stage {
     model: "flux1-dev",
     device: "rtx-4090",
+    components: BOTH,
     name: "FLUX.1-dev, CLIP and T5, RTX 4090",
     resident: 57.15,
     layerwise: 485.35,
     whole: 552.67,
 };
-pub const QWEN_4090: Encoders = Encoders {
+pub const QWEN_4090: Stage = Stage {
     model: "qwen-image",
     device: "rtx-4090",
+    components: FIRST,
     name: "Qwen-Image, RTX 4090",
     resident: 105.83,
     layerwise: 664.80,
     whole: 926.31,
 };
-pub const FLUX_H100: Encoders = Encoders {
+pub const CLIP_4090: Stage = Stage {
+    model: "flux1-dev",
+    device: "rtx-4090",
+    components: FIRST,
+    name: "FLUX.1-dev, CLIP alone, RTX 4090",
+    resident: 8.46,
+    layerwise: 14.73,
+    whole: 23.35,
+};
+pub const FLUX_H100: Stage = Stage {
     model: "flux1-dev",
     device: "h100",
+    components: BOTH,
     name: "FLUX.1-dev, CLIP and T5, H100",
     resident: 24.11,
     layerwise: 196.22,
     whole: 225.56,
 };
+pub const CLIP_H100: Stage = Stage {
+    model: "flux1-dev",
+    device: "h100",
+    components: FIRST,
+    name: "FLUX.1-dev, CLIP alone, H100",
+    resident: 5.78,
+    layerwise: 7.66,
+    whole: 12.82,
+};
+pub const VAE_H100: Stage = Stage {
+    model: "flux1-dev",
+    device: "h100",
+    components: &["vae"],
+    name: "FLUX.1-dev, decoder, H100",
+    resident: 130.01,
+    layerwise: 130.05,
+    whole: 151.99,
+};
+
+pub const SGLANG_21248: Source = Source {
+    name: "SGLang #21248",
+    url: "https://github.com/sgl-project/sglang/pull/21248",
+    date: "2026-03-24",
+    setting: "Wan2.2 T2V A14B on one H200, 832 x 480, 17 frames, 4 steps; without and with `dit_layerwise_offload`; \
+              whether the times are of the whole run or of denoising is not stated",
+};
+
+/// Seconds without and with.
+pub const WAN_H200: [f64; 2] = [4.22, 6.77];
+pub const WAN_H200_STEPS: u32 = 4;
+
+pub const SGLANG_19546: Source = Source {
+    name: "SGLang #19546",
+    url: "https://github.com/sgl-project/sglang/pull/19546",
+    date: "2026-02-28, closed",
+    setting: "one H100; the command is given for Z-Image-Turbo alone, 50 steps at 1024 x 1024 without guidance; every \
+              layer streamed (main) against a prefix that stays",
+};
+
+/// What keeping layers saved of the time with every layer streamed: per cent, and seconds.
+pub struct Saved {
+    pub model: &'static str,
+    pub percent: f64,
+    pub seconds: f64,
+}
+
+pub const KEPT_FLUX: Saved = Saved { model: "flux1-dev", percent: 65.3, seconds: 13.5 };
+pub const KEPT_Z_IMAGE: Saved = Saved { model: "z-image", percent: 25.2, seconds: 3.0 };
+pub const KEPT_QWEN: Saved = Saved { model: "qwen-image", percent: 26.5, seconds: 9.6 };
+/// Of Z-Image's command, and SGLang's default for the two others (`num_inference_steps` of its sampling parameters).
+pub const KEPT_STEPS: u32 = 50;
+
+pub const VLLM_OMNI_6456: Source = Source {
+    name: "vLLM-Omni #6456",
+    url: "https://github.com/vllm-project/vllm-omni/pull/6456",
+    date: "2026-08-21",
+    setting: "Wan2.2 T2V A14B, one H800, 40 steps of 480 x 832 x 48 with guidance in two passes; the figure is the \
+              motivation's, \"nearly free (~0.3%)\"",
+};
+
+/// What layerwise offload costs on one GPU, in per cent of the time without; given as "~".
+pub const WAN_H800_COST: f64 = 0.3;
 
 pub const CACHE_DIT: Source = Source {
     name: "cache-dit OFFLOAD.md",
     url: "https://github.com/vipshop/cache-dit/blob/c32ad63a5052e05d1c548ad3d0198147f5d935ad/docs/user_guide/OFFLOAD.md",
-    date: "2026; the columns up to 33 s stand in earlier versions of the file (261a6cf), so they were measured with \
-           earlier code than the last two",
+    date: "2026; the columns up to 33 s stand in an earlier version, \
+           [261a6cf](https://github.com/vipshop/cache-dit/blob/261a6cfe84dfe5782d983b5f9f89b1ea99348b7c/docs/user_guide/OFFLOAD.md), \
+           beside 24 s without offload, so they were measured with earlier code than the last two and the 23.4 s",
     setting: "FLUX.1-dev on an L20, 48 GB, 28 steps at 1024 x 1024; memory \"includes the reserved allocated cache by \
               torch\"",
 };
 
-/// A column of cache-dit's table: GiB (all given as "~") and seconds of the whole pipeline.
+/// A column of cache-dit's table: GiB (all given as "~", in whole GiB) and seconds of the whole pipeline.
 pub struct Column {
     pub name: &'static str,
     pub gib: f64,
@@ -163,6 +246,8 @@ pub struct Column {
 }
 
 pub const FLUX_RESIDENT: Column = Column { name: "without offload", gib: 38.0, seconds: 23.4 };
+/// The same column in the earlier version of the file.
+pub const FLUX_RESIDENT_BEFORE: f64 = 24.0;
 pub const FLUX_SEQUENTIAL: Column =
     Column { name: "diffusers, sequential offload", gib: 1.0, seconds: 335.0 };
 pub const FLUX_MODEL: Column =
@@ -173,3 +258,26 @@ pub const FLUX_P4: Column = Column { name: "T=1, P=4", gib: 8.0, seconds: 33.0 }
 pub const FLUX_T4_P8: Column = Column { name: "T=4, P=8", gib: 14.0, seconds: 26.0 };
 pub const FLUX_T4_P32: Column =
     Column { name: "T=4, P=32, B=4, prefetch limit", gib: 16.0, seconds: 24.6 };
+
+/// What stands in the same tables and threads and is not compared, with the reason.
+pub const LEFT_OUT: &str = "\
+| source | figures | why |
+|---|---|---|
+| SGLang #25517 | Wan2.1's CLIPVision, H100: 9.71 ms resident, 50.69 streamed, 106.58 whole | the encoder is not built in |
+| SGLang #31538 | FLUX.1-dev, RTX 5090 | the stored copy ends before the figures |
+| [SGLang #17569](https://github.com/sgl-project/sglang/pull/17569) | Wan2.2 TI2V-5B and T2V-A14B on one and eight \
+MI350 and MI355X, eight pairs, 3 % to a factor of 4 slower with layerwise offload | no device of AMD is built in |
+| SGLang #19546 | times and VRAM with a prefix that stays; \"pixel time\" | how many layers stayed is not published, nor \
+what else the time holds |
+| SGLang #21248 | Wan2.2 TI2V-5B (5.91 → 9.86 s) and MOVA-360p (3.12 → 5.62 s), H200 | neither model is built in |
+| [SGLang #40525](https://github.com/sgl-project/sglang/pull/40525) | Qwen-Image-2.1, RTX 5090, 19.946 → 14.082 s | the \
+model is not built in |
+| [SGLang #34817](https://github.com/sgl-project/sglang/pull/34817) | MiniMax-H3, two H100 | the model is not built in |
+| vLLM-Omni #1486 | FLUX.1-dev, FLUX.2-klein-9B, Qwen-Image-2512 of the table in its description | the stored copy ends \
+at the table's head; klein-9B is not built in |
+| [vLLM-Omni #2339](https://github.com/vllm-project/vllm-omni/pull/2339) | SD3.5, Ovis-Image, NextStep-1.1, LongCat-Image, \
+H100 | none of the models is built in |
+| vLLM-Omni #6456 | two H800 with pipeline parallelism, about 5 % slower | not modelled |
+| [diffusers #11605](https://github.com/huggingface/diffusers/pull/11605) | Wan 14B with group offload, one forward: H100 \
+4.60 → 4.92 s, compiled 3.77 → 4.11 s; RTX 4090 13.66 s, compiled 11.58 s | the stored copy ends before the settings of \
+the groups |";
