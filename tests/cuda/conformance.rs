@@ -203,7 +203,7 @@ fn touch_reads_and_sampling_leaves_out() {
 }
 
 /// Times of events come as milliseconds in 24 bits, each pass anew.
-const ROUNDING: u64 = 100;
+pub const ROUNDING: u64 = 100;
 
 #[test]
 fn the_stand_ins_times_are_the_simulators() {
