@@ -542,12 +542,68 @@ fn a_pipeline_is_planned_checked_run_and_compared() {
     let total = |run: &Value| run["total_ns"].as_u64().expect("a time");
     assert_eq!(runs.len(), 4);
     assert!(runs.iter().all(|run| total(run) >= total(&runs[0])), "{runs:?}");
+    // Another system's components stand in one file, too, each with a reserve of its own.
+    let sglang = ["--components", "all", "--policy", "sglang-strided", "-o", "s.yaml"];
+    story.json(&[&["plan"], &wan[..], &sglang].concat());
+    assert_eq!(story.json(&["check", "s.yaml"])["ok"], true);
     // The same again costs no more; what is held to the end is copied once.
     let twice = ["--components", "all,vae=resident", "--generations=2"];
     let plan = story.json(&[&["plan"], &wan[..], &twice].concat());
     assert_eq!(plan["pipeline"]["components"][3]["held"], "resident");
     let time = |key: &str| plan["pipeline"][key].as_u64().expect("a time");
     assert!(time("generation_ns") <= time("first_generation_ns"));
+}
+
+#[test]
+fn blocks_that_passes_leave_out_are_planned_run_and_reported() {
+    let story = Story::new();
+    let flux = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "12GiB", "--passes=6"];
+    let cached =
+        "transformer.transformer_blocks.8-18,transformer.single_transformer_blocks.*@1-5/2";
+    let kept = format!("{cached}:kept");
+    let skipped = |skip: &str, file: &str| {
+        let plan = story.json(&[&flux[..], &["--skip", skip, "-o", file]].concat());
+        let component = plan["components"][0].clone();
+        let run = story.json(&["run", file, "-o", &format!("{file}.json")]);
+        assert_eq!(run["makespan_ns"], component["makespan_ns"], "predicted = simulated");
+        assert_eq!(story.json(&["check", file])["ok"], true);
+        component
+    };
+    let time = |value: &Value| value.as_u64().expect("a time");
+    let (cancelled, kept) = (skipped(cached, "a.yaml"), skipped(&kept, "b.yaml"));
+    let figures = &cancelled["skipped"];
+    assert_eq!(figures["uses"], 3 * (11 + 38));
+    assert_eq!(figures["cancelled_ns"], cancelled["makespan_ns"]);
+    assert!(time(&figures["run_bound_ns"]) <= time(&figures["cancelled_ns"]));
+    assert!(time(&figures["kept_ns"]) < time(&figures["whole_ns"]));
+    assert_eq!(kept["skipped"]["kept_ns"], kept["makespan_ns"]);
+    assert_eq!(kept["skipped"]["cancelled_bytes"], 0);
+    let report = story.run(&["report", "a.yaml.json", "-o", "report"]);
+    let said = report.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("3 passes of transformer leave out 147 uses of blocks"), "{said}");
+    // The same from a workload file.
+    let workload = "format: vramplan/workload/1\npasses: 6\nbatch: 1\ntokens: {text: 512}\n\
+                    height: 1024\nwidth: 1024\n\
+                    reserve: {context: 500MiB, activations: 1900MiB, workspace: 256MiB}\nskips:\n\
+                    - {blocks: [transformer.transformer_blocks.8-18, \
+                    transformer.single_transformer_blocks.*], passes: [1-5/2]}\n";
+    story.write("w.yaml", workload);
+    let same = story.json(&[&flux[..], &["--workload", "w.yaml"]].concat());
+    assert_eq!(same["components"][0]["makespan_ns"], cancelled["makespan_ns"]);
+    for (wrong, code, why) in [
+        ("transformer.blocks.1@1", 3, "transformer.transformer_blocks.1"),
+        ("transformer.transformer_blocks.18-19@1", 3, "which fits no block"),
+        ("transformer.transformer_blocks.1@6", 3, "passes 0 to 5"),
+        ("transformer.transformer_blocks.1@5-3", 2, "5-27/2"),
+        ("transformer.transformer_blocks.1", 2, "BLOCKS@PASSES"),
+        ("transformer.transformer_blocks.1@1:never", 2, "kept or cancelled"),
+    ] {
+        let outcome = story.run(&[&flux[..], &["--skip", wrong]].concat());
+        assert_eq!(outcome.code, code, "{wrong}: {}", outcome.err);
+        assert!(outcome.err.contains(why), "{wrong}: {}", outcome.err);
+    }
+    let compare = [&["compare"], &flux[1..], &["--skip", cached, "--policies=hybrid"]].concat();
+    assert!(story.run(&compare).err.contains("a pass that runs every block"));
 }
 
 #[test]
@@ -563,6 +619,12 @@ fn components_that_cannot_be_held_so_are_refused() {
     refused("vae=kept", 2, "resident");
     refused("vae,vae", 2, "twice");
     refused("transformer=phase", 4, "as a whole");
+    let held = [&flux[..], &["--components=all,vae=resident", "--policy=sglang-strided"]].concat();
+    assert!(story.fails(2, &held).contains("leave out =HOLD"));
+    let llama =
+        ["plan", "llama-3-8b", "--device=rtx-4090", "--vram=12GiB", "--components=encoders"];
+    let message = story.fails(2, &llama);
+    assert!(message.contains("there are: model, dit, all"), "{message}");
     refused("all,text_encoder_2=resident,transformer=resident", 4, "beside what is resident");
 }
 

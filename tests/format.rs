@@ -120,5 +120,5 @@ fn nonsense_is_refused_with_its_place() {
     expect![[r#"two-phases.yaml: line 21 column 9: found block "layers.1": found issue, evict, held, copies, from, slack or loads on a resident piece, expected them on streamed pieces only, or from: disk with host_at"#]].assert_eq(&broken("streamed: all, at: 150", "resident: all, at: 150"));
     expect!["two-phases.yaml: line 25 column 13: found no such number, expected an integer from 0 to 4294967295"].assert_eq(&broken("passes: 3", "passes: -3"));
     expect![[r#"two-phases.yaml: line 21 column 34: found "80GiB/s", expected a size in bytes, such as 679662592, 700MB or 16GiB"#]].assert_eq(&broken("bytes: 80,", "bytes: 80GiB/s,"));
-    expect!["two-phases.yaml: line 28 column 5: found unknown field `lookahead`, expected one of name, policy, unit, passes, reserve, turns, window, prefetch, slab, prediction, margins, bound, host, host_syncs, blocks"].assert_eq(&broken("prefetch: 2", "prefetch: 2\n    lookahead: 2"));
+    expect!["two-phases.yaml: line 28 column 5: found unknown field `lookahead`, expected one of name, policy, unit, passes, reserve, turns, skips, window, prefetch, slab, prediction, skipped, margins, bound, host, host_syncs, blocks"].assert_eq(&broken("prefetch: 2", "prefetch: 2\n    lookahead: 2"));
 }

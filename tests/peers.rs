@@ -27,6 +27,7 @@ fn input(instance: Instance) -> ComponentInput {
         reserve: Bytes::ZERO,
         unit: Unit::Block,
         host: None,
+        skips: Vec::new(),
     }
 }
 

@@ -62,6 +62,7 @@ fn member() -> impl Strategy<Value = Member> {
             }
             let input = ComponentInput {
                 host: None,
+                skips: Vec::new(),
                 name: "model".into(),
                 root: Bytes::new(root),
                 root_parts: Vec::new(),
@@ -88,6 +89,7 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
             generations,
             granularity: Granularity::Block,
             unit: Unit::Block,
+            host: None,
         }
     })
 }
@@ -275,6 +277,7 @@ fn chain(vram: u64, generations: u32) -> Pipeline {
         instance.device.alignment = 1;
         let input = ComponentInput {
             host: None,
+            skips: Vec::new(),
             name: name.into(),
             root: Bytes::ZERO,
             root_parts: Vec::new(),
@@ -291,6 +294,7 @@ fn chain(vram: u64, generations: u32) -> Pipeline {
         generations,
         granularity: Granularity::Block,
         unit: Unit::Block,
+        host: None,
     }
 }
 

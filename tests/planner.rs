@@ -30,6 +30,7 @@ fn input(instance: Instance) -> ComponentInput {
         instance,
         unit: Unit::Block,
         host: None,
+        skips: Vec::new(),
         passes: 20,
         reserve: Bytes::ZERO,
     }

@@ -112,6 +112,7 @@ fn inputs() -> impl Strategy<Value = ComponentInput> {
                 reserve,
                 unit: Unit::Block,
                 host: None,
+                skips: Vec::new(),
             }
         },
     )

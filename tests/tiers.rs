@@ -108,6 +108,7 @@ fn cases() -> impl Strategy<Value = Case> {
             reserve: Bytes::new(7),
             unit: Unit::Block,
             host: None,
+            skips: Vec::new(),
         };
         let bytes = (all + root.get()) * host / 1_000;
         let host =
@@ -344,6 +345,7 @@ fn broken_rings_show_in_runs() {
         reserve: Bytes::ZERO,
         unit: Unit::Block,
         host: None,
+        skips: Vec::new(),
     };
     let sound = alone(&plan, &input);
     assert!(check::check(&sound).is_ok());
@@ -416,6 +418,7 @@ fn the_rings_of_phases_that_follow_one_another_are_checked_together() {
         reserve: Bytes::ZERO,
         unit: Unit::Block,
         host: Some(host),
+        skips: Vec::new(),
     };
     // Reads of a phase that wait for nothing of the phase before.
     let reading_ahead = |sound: &Program| {

@@ -13,6 +13,7 @@ use crate::device::DeviceSpec;
 use crate::error::Result;
 use crate::figures::Together;
 use crate::plan::{ComponentPlan, Request, Setting};
+use crate::report::BoundaryRow;
 use crate::units::{Bytes, Nanos};
 
 /// A whole run by one policy.
@@ -50,6 +51,24 @@ impl Boundaries {
         runs.insert(0, ours);
         let names = planned.components.iter().map(|component| component.name.clone());
         Ok(Self { names: names.collect(), together: planned.together, runs })
+    }
+
+    /// For a report; the first row is what the link demands.
+    pub fn rows(&self) -> Vec<BoundaryRow> {
+        let named = |costs: &mut dyn Iterator<Item = Nanos>| -> Vec<(String, Nanos)> {
+            let names = self.together.boundaries.iter();
+            let names = names.map(|one| format!("{} \u{2192} {}", one.from, one.to));
+            names.zip(costs).collect()
+        };
+        let demands = &mut self.together.boundaries.iter().map(|boundary| boundary.demand);
+        let (policy, total) = ("the link demands".to_owned(), None);
+        let demanded = BoundaryRow { policy, total, costs: named(demands) };
+        let run = |run: &Whole| BoundaryRow {
+            policy: run.name.clone(),
+            total: Some(run.total),
+            costs: named(&mut run.costs.iter().copied()),
+        };
+        std::iter::once(demanded).chain(self.runs.iter().map(run)).collect()
     }
 
     /// For programs.

@@ -79,6 +79,7 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         return Err(Error::usage(format!("{option} is for --backend cuda")));
     }
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
+    super::inputs::warn_skips(&request.workload, terminal);
     let rows = super::plan::refusing(all(&request, &policies), terminal)?;
     if args.backend == BackendArg::Cuda {
         let folder = args.output.as_deref();

@@ -14,7 +14,7 @@ use crate::scan::Choices;
 use crate::shard::{self, Shard, Whole};
 use crate::suggest;
 use crate::units::Bytes;
-use crate::workload::{self, Overrides, Reserve, Role, Workload};
+use crate::workload::{self, Overrides, Reserve, Role, Skip, Workload};
 
 /// What most commands take: a model, a device, a budget, and changes to the model's default workload.
 #[derive(clap::Args, Clone)]
@@ -116,6 +116,10 @@ pub struct Selection {
     /// Samples computed at once.
     #[arg(long, value_name = "N")]
     pub batch: Option<u64>,
+    /// Blocks that passes leave out: ids with ranges or *, then passes from 0, and :kept where their copies are made all
+    /// the same (transformer.transformer_blocks.8-18@5-27/2). Added to those of the workload.
+    #[arg(long, value_name = "BLOCKS@PASSES")]
+    pub skip: Vec<Skip>,
     /// VRAM that is not for weights, all of it; by default an estimate that grows with the tokens.
     #[arg(long, value_name = "SIZE")]
     pub reserve: Option<Bytes>,
@@ -206,6 +210,15 @@ pub fn divided(request: &Request, shard: Shard, reserve_given: bool) -> Result<P
     Ok(Prepared { request: first, others: requests.collect() })
 }
 
+/// Policies and budgets are held against each other in a pass that runs every block.
+pub fn warn_skips(workload: &Workload, terminal: &mut Terminal) {
+    if !workload.skips.is_empty() {
+        let warning = "blocks that passes leave out: what is compared is a pass that runs every block; \
+                       `vramplan plan` has whole runs";
+        terminal.warn(warning);
+    }
+}
+
 /// A budget above the card's memory is taken at its word, but not in silence.
 fn warn_above(vram: Bytes, device: &DeviceSpec, terminal: &mut Terminal) {
     if vram > device.vram {
@@ -228,6 +241,7 @@ impl Selection {
         flags.extend(number("text-tokens", self.text_tokens));
         flags.extend(number("tokens", self.tokens));
         flags.extend(number("batch", self.batch));
+        flags.extend(self.skip.iter().map(|skip| format!("--skip '{skip}'")));
         flags.extend(self.reserve.map(|size| format!("--reserve {size}")));
         flags
     }
@@ -293,10 +307,12 @@ impl Selection {
             batch: self.batch,
             reserve,
         };
-        match components.first() {
-            Some(component) => workload.with_overrides(&overrides, manifest, component),
-            None => Ok(workload),
-        }
+        let mut workload = match components.first() {
+            Some(component) => workload.with_overrides(&overrides, manifest, component)?,
+            None => workload,
+        };
+        workload.skips.extend(self.skip.iter().cloned());
+        Ok(workload)
     }
 }
 
@@ -314,7 +330,8 @@ fn group<'a>(manifest: &'a Manifest, name: &str) -> Result<Vec<&'a Component>> {
     if !members.is_empty() {
         return Ok(members);
     }
-    let groups = Role::ALL.into_iter().map(|role| role.group().to_owned());
+    let has = |role: &Role| manifest.components.iter().any(|one| Role::of(manifest, one) == *role);
+    let groups = Role::ALL.into_iter().filter(has).map(|role| role.group().to_owned());
     let names = manifest.components.iter().map(|component| component.name.clone());
     let known: Vec<String> = names.chain(groups).chain(["all".to_owned()]).collect();
     Err(suggest::unknown(&format!("component of {}", manifest.model), name, &known))

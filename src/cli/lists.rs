@@ -88,7 +88,7 @@ pub fn models(_: &ModelsArgs, terminal: &mut Terminal) -> Result<()> {
         }
         list.push(json!({ "name": name, "main_component": main, "components": components }));
     }
-    text.push_str("\n* planned unless --component names others\n");
+    text.push_str("\n* planned unless --components names others\n");
     terminal.answer(&json!({ "models": list }), &text)
 }
 

@@ -6,6 +6,7 @@
 mod files;
 mod report;
 mod scan;
+mod skips;
 mod terminal;
 
 use std::ffi::OsString;

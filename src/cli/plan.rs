@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::inputs::RequestArgs;
-use super::{Format, Terminal, pipeline, ranks, verdict};
+use super::{Format, Terminal, pipeline, ranks, skips, verdict};
 use crate::error::{Error, Infeasible, Memory, Result};
 use crate::plan::{
     ComponentInput, ComponentPlan, Explored, Granularity, HostUse, Plan, Policy, ROOT, Request,
@@ -118,6 +118,11 @@ pub fn plan_or_refuse(request: &Request, terminal: &mut Terminal) -> Result<Plan
 /// The plan of a policy's best setting; infeasible where none of its settings fits.
 fn by_policy(name: &str, request: &Request) -> Result<Plan> {
     let policy = Policy::parse(name)?;
+    if !request.holds.is_empty() || request.generations > 1 {
+        let message = "--policy: other systems plan each component by itself, once";
+        let hint = Some("leave out =HOLD in --components, and --generations".to_owned());
+        return Err(Error::Usage { message: message.to_owned(), hint });
+    }
     let mut components = Vec::new();
     for prepared in request.prepare()? {
         let input = prepared.input;
@@ -138,7 +143,9 @@ fn by_policy(name: &str, request: &Request) -> Result<Plan> {
                 memory: Memory::Vram,
             }));
         };
-        components.push(setting.plan);
+        // Several components have a reserve each.
+        let reserve = request.is_pipeline().then_some(input.reserve);
+        components.push(ComponentPlan { reserve, ..setting.plan });
     }
     request.assemble(components)
 }
@@ -231,5 +238,6 @@ fn component_answer(plan: &ComponentPlan, flops_per_pass: u64) -> Value {
         "slots": plan.window.slots,
         "prefetch": plan.prefetch,
         "turns": plan.turns,
+        "skipped": skips::answer(plan),
     })
 }

@@ -181,6 +181,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
             bytes: component.blocks.iter().map(|block| block.bytes).collect(),
             prediction: Some(prediction),
             bound: Some(component.bound.clone()),
+            skipped: component.skipped.clone(),
         }
     });
     let text = plan.to_yaml()?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::boundaries::Boundaries;
 use super::compare::{self, Row, Settings, bound_of, pass_of};
 use super::inputs::RequestArgs;
 use super::sweep::{self, Point};
@@ -13,7 +14,7 @@ use crate::backend::sim::Sim;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Policy, Request, Unit};
 use crate::profile;
-use crate::report::{self, BoundPoint, Extras, PolicyRow, SweepRow};
+use crate::report::{self, BoundPoint, BoundaryRow, Extras, PolicyRow, SweepRow};
 use crate::units::{Bytes, Nanos};
 
 /// Budgets that the sweep of a study has.
@@ -38,6 +39,7 @@ pub struct Args {
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
+    super::inputs::warn_skips(&request.workload, terminal);
     let plan = plan_command::plan_or_refuse(&request, terminal)?;
     let (program, proof) = check::verified("the plan just made", &plan)?;
     let sim = Sim { contention: plan.device.contention, jitter: plan.device.jitter, seed: 0 };
@@ -56,7 +58,11 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let names = (args.request.model.as_str(), args.request.device.as_str());
     let points = sweep::along(names, &request, &policies, &budgets, &progress)?;
     let yaml = plan.to_yaml()?;
-    let extras = extras(&plan, &rows, &policies, &points, yaml.clone());
+    let boundaries = match plan.pipeline {
+        Some(_) if plan.components.len() > 1 => Boundaries::of(&request, &rows)?.rows(),
+        _ => Vec::new(),
+    };
+    let extras = extras(&plan, &rows, &policies, &points, yaml.clone(), boundaries);
 
     let folder = args.output.clone().unwrap_or_else(|| folder_of(args, request.vram));
     let mut outputs = vec![
@@ -129,6 +135,7 @@ fn extras(
     policies: &[Policy],
     points: &[Point],
     plan_yaml: String,
+    boundaries: Vec<BoundaryRow>,
 ) -> Extras {
     let policy_rows = rows.iter().filter_map(|row| {
         let settings = row.best.as_deref()?;
@@ -160,6 +167,7 @@ fn extras(
         policies: policy_rows,
         sweep: sweep_rows.collect(),
         chosen: Some("hybrid".to_owned()),
+        boundaries,
         bound: Some(bound_of(plan)),
         bounds: bounds.collect(),
         origin: None,

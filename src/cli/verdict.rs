@@ -41,18 +41,21 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
                 write_line(&mut text, &("", limit(margins)));
             }
         }
+        for component in &plan.components {
+            if let Some((label, line)) = super::skips::line(component) {
+                let line = format!("{} by itself: {line}", component.name);
+                write_line(&mut text, &(label, line));
+            }
+        }
         let total: Bytes = prepared.iter().map(|prepared| prepared.total).sum();
-        write_line(&mut text, &("host", host(plan, total)));
+        for line in hosts(plan, total) {
+            write_line(&mut text, &line);
+        }
         write_line(&mut text, &("reserve", reserves(plan)));
         if let Some(line) = left_out(plan, request) {
             write_line(&mut text, &line);
         }
         return Ok(text);
-    }
-    if plan.budget.host.is_some() && plan.components.len() > 1 {
-        let apart = "components share the host, and each is planned apart: its first pass begins when the one \
-                     before has ended; without --host and --disk they are planned together";
-        write_line(&mut text, &("plan", apart.to_owned()));
     }
     for (component, prepared) in plan.components.iter().zip(&prepared) {
         for line in component_lines(plan, component, prepared) {
@@ -77,6 +80,20 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
         write_line(&mut text, &line);
     }
     Ok(text)
+}
+
+/// What the host holds of several components.
+fn hosts(plan: &Plan, total: Bytes) -> Vec<Line> {
+    let used = plan.components.iter().filter_map(|component| {
+        let used = host_use(plan, component.host.as_ref()?);
+        Some(("", format!("{}: {used}", component.name)))
+    });
+    let mut lines: Vec<Line> = used.collect();
+    match lines.first_mut() {
+        Some(first) => first.0 = "host",
+        None => lines.push(("host", host(plan, total))),
+    }
+    lines
 }
 
 /// VRAM that is not for weights, by component.
@@ -107,7 +124,10 @@ fn left_out(plan: &Plan, request: &Request) -> Option<Line> {
     let planned = |name: &String| plan.components.iter().any(|component| component.name == *name);
     let others = request.manifest.components.iter().map(|component| &component.name);
     let others: Vec<&str> = others.filter(|name| !planned(name)).map(String::as_str).collect();
-    let text = format!("{}: run before or after, and are not in these times", others.join(", "));
+    let text = format!(
+        "{}: run before or after, and are not in these times; --components all plans them together",
+        others.join(", ")
+    );
     Some(("not in", text)).filter(|_| !others.is_empty())
 }
 
@@ -123,6 +143,7 @@ fn component_lines(plan: &Plan, component: &ComponentPlan, prepared: &Prepared) 
         lines.extend(settings(component));
     }
     lines.extend(costs(plan, component));
+    lines.extend(super::skips::line(component));
     let p = &component.prediction;
     let memory = format!(
         "slab {} (root and residents {}, window {}) + reserve {} = peak {}; headroom {}",

@@ -59,6 +59,8 @@ pub struct Bounds {
     pub rotating: Nanos,
     /// No schedule whatever is faster.
     pub any_schedule: Nanos,
+    /// Nor is any for all passes together, where some leave blocks out.
+    pub run: Nanos,
 }
 
 impl Bounds {
@@ -76,6 +78,7 @@ impl Bounds {
             disk: self.disk,
             granularity: self.granularity,
             any_schedule: self.any_schedule,
+            run: self.run,
             gap: Fraction::of(above.get(), self.any_schedule.get()),
             binding: binding.to_owned(),
         }
@@ -111,6 +114,7 @@ pub fn bound_on(instance: &Instance, host: Option<HostTier>) -> Bounds {
             granularity: compute,
             rotating: compute,
             any_schedule: compute,
+            run: none,
         };
     }
     // The fastest the link ever is: without latency, since a schedule may cut its copies as it likes.
@@ -129,11 +133,11 @@ pub fn bound_on(instance: &Instance, host: Option<HostTier>) -> Bounds {
     let by_disk = any_schedule > without;
     let granularity = any_schedule.max(whole_blocks(instance, missing));
     let rotating = any_schedule.max(whole_laps(instance, missing));
-    Bounds { compute, copy, disk, by_disk, granularity, rotating, any_schedule }
+    Bounds { compute, copy, disk, by_disk, granularity, rotating, any_schedule, run: none }
 }
 
 /// The least time in which a link can move so many bytes, cut into copies in any way.
-fn fastest(link: &Link, bytes: Bytes) -> Nanos {
+pub(super) fn fastest(link: &Link, bytes: Bytes) -> Nanos {
     let by_rate = link.rate.time_for(bytes);
     // On a measured curve some size may beat the stated rate; scale the best point seen.
     let by_points = link.points.iter().filter(|(size, _)| !size.is_zero());

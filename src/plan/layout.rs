@@ -24,6 +24,7 @@ use crate::device::DeviceSpec;
 use crate::error::{Error, Infeasible, Memory, Result};
 use crate::figures::{Bound, Prediction};
 use crate::units::{Bytes, Fraction, Nanos};
+use crate::workload::Skip;
 
 /// A component to be planned.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct ComponentInput {
     pub reserve: Bytes,
     /// Host memory for its weights; none for as much as it takes.
     pub host: Option<HostBudget>,
+    /// Blocks that some passes leave out.
+    pub skips: Vec<Skip>,
 }
 
 impl ComponentInput {
@@ -64,6 +67,7 @@ impl ComponentInput {
             .ok_or_else(|| Error::Infeasible(self.infeasible(self.smallest(), self.weights())))?;
         let everything = found.streamed.is_zero();
         let plan = self.planned(if everything { "resident" } else { "hybrid" }, &found)?;
+        let plan = self.favouring(plan, granularity)?;
         match granularity {
             Granularity::Rotating => self.rotated(plan),
             Granularity::Block | Granularity::Tensor => Ok(plan),
@@ -72,7 +76,7 @@ impl ComponentInput {
 
     /// The best plan in which blocks take turns staying, where it is better than the given one.
     fn rotated(&self, mut fixed: ComponentPlan) -> Result<ComponentPlan> {
-        let bounds = bound::bound(&self.instance);
+        let bounds = self.bounds();
         let bounds = Bounds { granularity: bounds.rotating, ..bounds };
         fixed.bound = bounds.against(fixed.prediction.pass);
         let least = fixed.bound.any_schedule;
@@ -125,7 +129,7 @@ impl ComponentInput {
     /// What no plan of its units can beat, in VRAM and on the host.
     pub fn bounds(&self) -> Bounds {
         let tier = self.host.as_ref().and_then(|host| host.tier(self.device()));
-        bound::bound_on(&self.instance, tier)
+        Bounds { run: self.least_run(), ..bound::bound_on(&self.instance, tier) }
     }
 
     /// Whether nothing needs to stream.
@@ -159,6 +163,7 @@ impl ComponentInput {
             passes: 20,
             reserve: Bytes::ZERO,
             host: None,
+            skips: Vec::new(),
         }
     }
 
@@ -293,10 +298,12 @@ fn component(
         passes: input.passes,
         reserve: None,
         turns: 1,
+        skips: input.skips.clone(),
         prefetch: 0,
         slab: Slab { bytes, resident, window: window.bytes },
         window,
         prediction: Prediction::default(),
+        skipped: None,
         margins: None,
         host: None,
         bound: Bound::default(),
@@ -385,6 +392,7 @@ impl ComponentPlan {
             disk_per_pass: schedule.read_per_pass(),
             peak: self.slab.bytes.saturating_add(reserve),
         };
+        self.skipped = self.leaving_out(&schedule, device)?;
         let slack = margins::set_slack(self, &schedule, &unrolled.slack);
         let binding = margins::binding(&schedule, device, pass);
         let known = self.margins.take();
@@ -396,11 +404,15 @@ impl ComponentPlan {
 }
 
 /// The schedule of a plan, and its times. Contention is fed back until it settles.
-fn executed(plan: &ComponentPlan, device: &DeviceSpec) -> Result<(Schedule, timing::Unrolled)> {
+pub(super) fn executed(
+    plan: &ComponentPlan,
+    device: &DeviceSpec,
+) -> Result<(Schedule, timing::Unrolled)> {
     let mut schedule = Schedule::of(plan, device)?;
     let mut unrolled = timing::unroll(&schedule, plan.passes);
     let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();
     let busy = compute.saturating_mul(u64::from(plan.passes));
+    let busy = busy.saturating_sub(schedule.mask.left_out(plan).compute);
     if device.contention > Fraction::ZERO {
         for _ in 0..CONTENTION_ROUNDS {
             schedule = slowed(plan, device, &unrolled, busy)?;

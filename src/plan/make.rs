@@ -6,7 +6,7 @@ use super::instance::{Instance, parts_of};
 use super::layout::ComponentInput;
 use super::pipeline::{Hold, Member, Pipeline, Planned};
 use super::spec::{Budget, ComponentPlan, Digests, Granularity, PLAN_FORMAT, Plan};
-use super::tiers::{self, HostBudget};
+use super::tiers::HostBudget;
 use super::unit::Unit;
 use crate::device::DeviceSpec;
 use crate::digest::digest;
@@ -80,19 +80,15 @@ impl Request {
         }
     }
 
-    /// Whether components are planned as one, with their own reserves and holds. Under a host budget each is planned by
-    /// itself: the host's tiers are one component's.
+    /// Whether components are planned as one, with their own reserves and holds.
     pub fn is_pipeline(&self) -> bool {
-        let several = self.components.len() > 1 || !self.holds.is_empty() || self.generations > 1;
-        several && self.host.is_none()
+        self.components.len() > 1 || !self.holds.is_empty() || self.generations > 1
     }
 
     /// What a host budget cannot be planned beside yet is refused, not left out.
     fn check_host(&self) -> Result<()> {
         let beside = match self.host {
             None => return Ok(()),
-            Some(_) if !self.holds.is_empty() => "held components (NAME=HOLD)",
-            Some(_) if self.generations > 1 => "several generations",
             Some(_) if self.granularity == Granularity::Rotating => "rotating granularity",
             Some(_) if self.rank.is_some() => "several ranks, which share the host",
             Some(_) => return Ok(()),
@@ -157,6 +153,7 @@ impl Request {
                 passes,
                 reserve,
                 host: self.host,
+                skips: self.workload.skips_of(&self.manifest, component)?,
             };
             // What at least one unit needs beside a root that stays; what leaf units need is not less than the
             // root, of which they are part.
@@ -189,23 +186,14 @@ impl Request {
         let prepared = self.prepare()?;
         let inputs: Vec<ComponentInput> =
             prepared.iter().map(|p| p.input.at(self.unit).into_owned()).collect();
-        let plans = match &self.host {
-            Some(host) => tiers::plan_all(&inputs, self.granularity, host)?,
-            None => {
-                inputs.iter().map(|input| input.plan(self.granularity)).collect::<Result<_>>()?
-            }
+        let plan = |input: &ComponentInput| {
+            input.with_margins(input.plan(self.granularity)?, self.granularity)
         };
-        let plans = plans.into_iter().zip(&inputs);
-        let plans: Result<Vec<ComponentPlan>> =
-            plans.map(|(plan, input)| input.with_margins(plan, self.granularity)).collect();
-        self.assemble(plans?)
+        self.assemble(inputs.iter().map(plan).collect::<Result<_>>()?)
     }
 
     /// The components as a pipeline.
     pub fn pipeline(&self) -> Result<Pipeline> {
-        if self.host.is_some() {
-            return Err(Error::usage("components under a host budget are planned apart"));
-        }
         let known: Vec<&String> = self.components.iter().collect();
         if let Some(name) = self.holds.keys().find(|name| !known.contains(name)) {
             return Err(Error::usage(format!("{name:?} is to be held, but not planned")));
@@ -220,6 +208,7 @@ impl Request {
             generations: self.generations,
             granularity: self.granularity,
             unit: self.unit,
+            host: self.host,
         })
     }
 

@@ -65,6 +65,7 @@ pub mod planner;
 mod policy;
 mod refs;
 mod schedule;
+mod skips;
 mod slice;
 mod spec;
 mod stage;
@@ -82,6 +83,7 @@ pub use op::{Op, Wait, When};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};
 pub use refs::{Entry, UseRef};
 pub use schedule::Schedule;
+pub use skips::Mask;
 pub use slice::Slice;
 pub use spec::{
     BlockPlan, Budget, ComponentPlan, Digests, Evict, Granularity, HostMemory, HostSync, Loads,

@@ -73,6 +73,8 @@ pub struct Op {
     pub when: When,
     /// 1 when it is issued in the pass before the one it serves, else 0.
     pub ahead: u32,
+    /// Whether what it brings is used in later passes, too: never left out with a use.
+    pub lasts: bool,
     /// What it waits for besides the operation before it on its lane.
     pub waits: Vec<Wait>,
     /// Slab bytes that are in use from its start on.
@@ -102,6 +104,7 @@ impl Op {
             duration: Nanos::ZERO,
             when: When::Every,
             ahead: 0,
+            lasts: false,
             waits: Vec::new(),
             acquires: Bytes::ZERO,
             releases: Bytes::ZERO,

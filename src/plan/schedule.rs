@@ -18,6 +18,7 @@ mod reads;
 use std::collections::BTreeMap;
 
 use super::op::{Op, Wait, When};
+use super::skips::Mask;
 use super::spec::{ComponentPlan, Evict, HostMemory, HostSync, Piece, Residency, Stream};
 use crate::device::{DeviceSpec, Link};
 use crate::error::{Error, Problem, Result};
@@ -29,6 +30,9 @@ use crate::units::{Bytes, Nanos};
 pub struct Schedule {
     /// The operations.
     pub ops: Vec<Op>,
+    /// The uses that passes leave out. Their operations stay, and wait and are waited for as ever: what is proved of a
+    /// schedule in which every block runs holds whichever are left out.
+    pub mask: Mask,
 }
 
 impl Schedule {
@@ -52,7 +56,7 @@ impl Schedule {
         builder.place_ops();
         builder.add_waits();
         if builder.problems.is_empty() {
-            return Ok(Self { ops: builder.ops });
+            return Ok(Self { ops: builder.ops, mask: Mask::of_plan(component) });
         }
         let file = format!("plan of {}", component.name);
         Err(Error::Input { file, problems: builder.problems })
@@ -336,6 +340,10 @@ impl<'a> Builder<'a> {
             Residency::Resident => 1,
             Residency::Streamed(stream) => stream.copies,
         };
+        let lasts = match &what.residency {
+            Residency::Resident => true,
+            Residency::Streamed(stream) => !stream.loads.is_empty(),
+        };
         let mut waits = Vec::new();
         if from == HostMemory::Disk {
             waits.push(Wait { op: self.ops.len(), passes_back: 0 });
@@ -343,7 +351,7 @@ impl<'a> Builder<'a> {
             let duration = self.link(block, "disk", self.device.disk.as_ref(), what.bytes, copies);
             let read = Op::idle(OpKind::Read, Lane::Disk, block);
             let piece = Some(piece);
-            self.ops.push(Op { piece, bytes: what.bytes, duration, when, ahead, ..read });
+            self.ops.push(Op { piece, bytes: what.bytes, duration, when, ahead, lasts, ..read });
         }
         let link = match from {
             HostMemory::Pageable => self.device.pageable.as_ref(),
@@ -357,6 +365,7 @@ impl<'a> Builder<'a> {
             duration,
             when,
             ahead,
+            lasts,
             waits,
             acquires: what.bytes,
             ..Op::idle(OpKind::Copy, Lane::H2d, block)

@@ -31,10 +31,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::device::DeviceSpec;
 use crate::error::Result;
-use crate::figures::{Bound, Prediction, Together};
+use crate::figures::{Bound, Prediction, Skipped, Together};
 use crate::lane::Lane;
 use crate::shard::RankOf;
 use crate::units::{Bytes, Fraction, Nanos};
+use crate::workload::Skip;
 use crate::yaml;
 
 use super::fields::{BlockFields, OneOrMany};
@@ -147,6 +148,9 @@ pub struct ComponentPlan {
     /// Passes after which the plan repeats: more than 1 where blocks take turns staying.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub turns: u32,
+    /// Blocks that some passes leave out. Where it is one of several its passes count from its own first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_maps")]
+    pub skips: Vec<Skip>,
     /// VRAM reserved for streamed bytes.
     #[serde(serialize_with = "yaml::flow_map")]
     pub window: Window,
@@ -155,8 +159,11 @@ pub struct ComponentPlan {
     /// The one allocation, and how it is divided.
     #[serde(serialize_with = "yaml::flow_map")]
     pub slab: Slab,
-    /// What the plan predicts.
+    /// What the plan predicts; its pass is one that leaves nothing out.
     pub prediction: Prediction,
+    /// What leaving blocks out saves and costs; none where no pass does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
     /// What binds it, and how far it is from being otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margins: Option<Margins>,

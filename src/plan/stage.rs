@@ -101,8 +101,18 @@ fn enters(
     }
     let targets = Targets::of(components);
     let mut problems = Vec::new();
+    let own = || {
+        let stage = before.iter().rposition(|stage| stage.component == index)?;
+        let ops = &before[stage].schedule.ops;
+        let op = ops.iter().rposition(|op| op.kind == OpKind::Compute)?;
+        Some(Enter::Op { stage, op, passes_back: 0 })
+    };
     let mut enter = |op: &Op| {
-        let Op { kind: OpKind::Copy | OpKind::Read, block, piece: Some(piece), .. } = *op else {
+        if op.kind == OpKind::Read {
+            // Its ring is the component's own: as the generation before left it.
+            return own().unwrap_or(Enter::Nothing);
+        }
+        let Op { kind: OpKind::Copy, block, piece: Some(piece), .. } = *op else {
             return Enter::Nothing;
         };
         let piece: &Piece = &component.blocks[block].pieces[piece];

@@ -14,6 +14,8 @@
 //!   copy 2 ─▶ compute 2 ─▶ copy 0 of the next pass ─▶ … ─▶ copy 2    slot reuse
 //! ```
 //!
+//! The steady pass is one in which every block runs; uses that passes leave out ([`Mask`](super::Mask)) count in the run.
+//!
 //! Where blocks take turns staying, the graph has the operations of all turns, and a pass is its share of them.
 //!
 //! [`super::cycle`] finds it, starting from the busiest lane. All integers.
@@ -203,7 +205,8 @@ impl Run {
                     (start, by_copy) = (end, ops[wait.op].kind == OpKind::Copy);
                 }
             }
-            if op.kind == OpKind::Compute && (pass > 0 || passes == 1) {
+            let runs = !schedule.is_left_out(op, pass);
+            if op.kind == OpKind::Compute && runs && (pass > 0 || passes == 1) {
                 for wait in op.waits.iter().filter(|wait| wait.passes_back <= pass) {
                     let row = (pass - wait.passes_back) as usize % depth;
                     if let Some(end) = ends[row][wait.op] {
@@ -213,7 +216,8 @@ impl Run {
                     }
                 }
             }
-            let end = start.saturating_add(op.duration.get());
+            let duration = if runs { op.duration.get() } else { 0 };
+            let end = start.saturating_add(duration);
             self.totals.add(op.lane, start, end, if by_copy { start - free } else { 0 });
             ends[row][n] = Some(end);
             self.lane_end[op.lane.index()] = end;

@@ -161,6 +161,7 @@ fn check_component(
         require(target, &format!("host_syncs[{n}]"), found, expected);
     }
     problems.extend(super::tiers::problems(place, component, plan.device.alignment));
+    problems.extend(super::skips::problems(place, component));
     for (n, block) in component.blocks.iter().enumerate() {
         let place = format!("{place}.blocks[{n}]");
         check_block(&place, &names, plan.device.alignment, block, slab.bytes, problems);

@@ -134,6 +134,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
             bytes: vec![Bytes::new(recipe.bytes); recipe.blocks.len()],
             prediction: None,
             bound: None,
+            skipped: None,
         });
     }
     let (spans, vram) = clock.samples();
@@ -193,6 +194,7 @@ pub(crate) fn small() -> Profile {
         disk: Nanos::ZERO,
         granularity: Nanos::new(150 * MS),
         any_schedule: Nanos::new(148 * MS),
+        run: Nanos::ZERO,
         gap: Fraction::from_ppm(13_513),
         binding: "compute".into(),
     });

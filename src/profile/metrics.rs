@@ -103,15 +103,16 @@ pub struct ComponentSummary {
     /// Time of each pass that computed anything.
     #[serde(rename = "pass_ns", serialize_with = "plain_list")]
     pub passes: Vec<Nanos>,
-    /// Lower median of the passes after the first; of all passes where there is only one. Passes that were cut short do
-    /// not count where others ran. Where blocks take turns staying, passes differ by plan: the mean of the last whole
+    /// Lower median of the passes after the first; of all passes where there is only one. Passes that were cut short or
+    /// leave blocks out do not count where others ran. Where blocks take turns staying, passes differ by plan: the mean of the last whole
     /// rounds of turns, rounded up, where the run has one after its first pass.
     #[serde(rename = "steady_pass_ns", serialize_with = "plain")]
     pub steady: Nanos,
     /// The quartiles of the same passes as `steady`: half of them lie between.
     #[serde(rename = "steady_quartiles_ns", serialize_with = "plain_pair")]
     pub quartiles: (Nanos, Nanos),
-    /// Passes that computed as much as the fullest one: all of them, unless the run was cut short.
+    /// Passes that computed as much as the fullest one: all of them, unless the run was cut short or they leave blocks
+    /// out.
     #[serde(rename = "whole_passes")]
     pub whole: u64,
     /// When its first pass may start: the last compute end of the component before, or 0.
@@ -311,10 +312,11 @@ fn components(profile: &Profile) -> Vec<ComponentSummary> {
             let fullest = fullest(profile, component, &ends);
             let mut passes = Vec::new();
             let mut whole = Vec::new();
-            for (end, uses) in ends.into_values() {
+            for (pass, (end, uses)) in ends {
                 let time = end.saturating_sub(clock);
                 passes.push(time);
-                whole.extend((uses >= fullest).then_some(time));
+                let is_whole = uses >= fullest && !component.leaves_out(pass);
+                whole.extend(is_whole.then_some(time));
                 clock = clock.max(end);
             }
             let counted = if whole.is_empty() { &passes } else { &whole };

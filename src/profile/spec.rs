@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::figures::{Bound, Origin, Prediction, Unit};
+use crate::figures::{Bound, Origin, Prediction, Skipped, Unit};
 use crate::lane::{Lane, OpKind};
 use crate::units::{Bytes, Nanos, plain};
 
@@ -199,6 +199,17 @@ pub struct ComponentHeader {
     /// What no schedule can beat, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
+    /// What its plan leaves out of some passes, and predicts of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
+}
+
+impl ComponentHeader {
+    /// Whether a pass leaves blocks out.
+    pub fn leaves_out(&self, pass: u32) -> bool {
+        let passes = self.skipped.as_ref().map_or(&[][..], |skipped| &skipped.passes);
+        passes.iter().any(|range| range.contains(pass))
+    }
 }
 
 fn one() -> u32 {

@@ -23,6 +23,9 @@
 //! one is held against the last uses of this one, and what is kept for a later generation must still be there. Each
 //! component has a ring of its own, which its later generations find as the one before left it.
 //!
+//! Uses that passes leave out are walked as if they ran: leaving one out changes no wait, and a copy that is not made
+//! leaves older bytes in a place that nobody else may read. So the proof holds whichever are left out.
+//!
 //! The offsets of a piece repeat after a few passes, and so do the turns in which it is copied and the state of the
 //! slab; walking two rounds of them (and the first and last pass, which differ) proves it for any number of passes.
 

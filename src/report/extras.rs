@@ -15,6 +15,8 @@ pub struct Extras {
     pub sweep: Vec<SweepRow>,
     /// The policy whose run is reported; emphasised in tables and charts.
     pub chosen: Option<String>,
+    /// What engines pay where one component follows another; the first row is what the link demands.
+    pub boundaries: Vec<BoundaryRow>,
     /// The pass time that no schedule can beat under the reported run's budget.
     pub bound: Option<Nanos>,
     /// The same at each budget of the sweep, by increasing VRAM.
@@ -42,6 +44,17 @@ pub struct PolicyRow {
     pub bytes_per_pass: Bytes,
     /// Whether the peak is within the budget.
     pub fits: bool,
+}
+
+/// What one engine pays where one component follows another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundaryRow {
+    /// Its policy.
+    pub policy: String,
+    /// One generation from an empty slab; absent where none ran.
+    pub total: Option<Nanos>,
+    /// By boundary: its name and its cost.
+    pub costs: Vec<(String, Nanos)>,
 }
 
 /// One policy at one budget.

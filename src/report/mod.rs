@@ -15,6 +15,7 @@
 //! A report needs neither model nor GPU, and the same values always give the same bytes.
 
 mod axis;
+mod boundaries;
 mod comparison;
 mod extras;
 mod foreign;
@@ -28,6 +29,7 @@ mod plot;
 mod predicted;
 mod rates;
 mod runs;
+mod skipped;
 mod slices;
 mod summary;
 mod text;
@@ -36,7 +38,7 @@ mod verdict;
 mod view;
 
 pub use comparison::{Change, Comparison, comparisons};
-pub use extras::{BoundPoint, Extras, PolicyRow, SweepRow};
+pub use extras::{BoundPoint, BoundaryRow, Extras, PolicyRow, SweepRow};
 pub use foreign::{Foreign, ForeignAnswer};
 pub use predicted::{PairAnswer, PredictedAnswer, SideAnswer, predictions};
 pub use slices::Window;

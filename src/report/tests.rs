@@ -111,6 +111,7 @@ pub(crate) fn extras() -> Extras {
             row("sglang", 6, Some(155)),
         ],
         chosen: Some("hybrid".into()),
+        boundaries: Vec::new(),
         bound: Some(ms(148)),
         bounds: vec![
             BoundPoint { vram: gib(3), pass: ms(240) },

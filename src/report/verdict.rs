@@ -1,5 +1,6 @@
 //! Turns a run into its verdict: the sentences a reader should know if they read nothing else, most important first.
 
+use super::boundaries::Crossing;
 use super::view::{Against, Busy, View};
 use crate::profile::{self, Cause, ComponentHeader, ComponentSummary};
 use crate::units::{Fraction, Nanos};
@@ -20,6 +21,9 @@ impl View<'_> {
         lines.extend(self.one_of_several());
         lines.extend(self.cut_short());
         lines.extend(self.pass_verdicts());
+        lines.extend(self.skips());
+        let crossings = Crossing::all(self);
+        lines.extend(crossings.iter().take(NAMED).map(|one| one.sentence(self)));
         lines.push(self.overlap_verdict());
         lines.push(self.memory_verdict());
         lines.push(self.binding_verdict());
@@ -89,8 +93,8 @@ impl View<'_> {
         let steady = component.steady;
         // Only a whole later pass is steady.
         if component.passes.len() == 1 || component.whole < 2 {
-            let what =
-                if component.whole == 0 { "The beginning of a pass" } else { "The first pass" };
+            let cut = component.whole == 0 && !self.summary.complete;
+            let what = if cut { "The beginning of a pass" } else { "The first pass" };
             let line = format!(
                 "{what} of {name}, cold start included, takes {} ({origin})",
                 first.human()
@@ -380,6 +384,7 @@ mod tests {
             The whole run of 2 components takes 44.00 ms (simulated); passes: transformer 3, after1 3.
             A steady pass of transformer takes 10.00 ms (simulated).
             A steady pass of after1 takes 4.000 ms (simulated).
+            transformer → after1 costs 1.000 ms (simulated): its first pass takes 5.000 ms, a usual one 4.000 ms; of 2.0 KiB copied for it 0 B came while the component before computed.
             83.3 % of H2D copy time is hidden under compute, 2.000 ms are exposed; compute stalls for 4.5 % of the makespan: 2.000 ms in the cold start, none later.
             Peak VRAM is 953.7 MiB (slab + reserve) of a budget of 1.4 GiB: 476.8 MiB headroom.
             Compute binds: it is busy 100.0 % of a steady pass of transformer, H2D 15.0 %; more VRAM would not make it noticeably faster.

@@ -48,16 +48,15 @@ pub struct Busy {
 
 impl Busy {
     fn of(profile: &Profile, steady: &[PassWindow], whole: Window) -> Self {
-        let ends = steady.first().zip(steady.last());
-        let window = ends.map_or(whole, |(first, last)| Window {
-            start: first.window.start,
-            end: last.window.end,
-        });
-        let only = Intervals::union([(window.start, window.end)]);
+        let windows = steady.iter().map(|one| (one.window.start, one.window.end));
+        let only = match steady.is_empty() {
+            true => Intervals::union([(whole.start, whole.end)]),
+            false => Intervals::union(windows),
+        };
         let of = |lane: Lane| profile::busy(profile, lane).intersect(&only).total();
         Self {
             passes: steady.len() as u64,
-            length: window.end.saturating_sub(window.start),
+            length: only.total(),
             compute: of(Lane::Compute),
             h2d: of(Lane::H2d),
         }
@@ -104,7 +103,14 @@ impl<'a> View<'a> {
         let whole = Window { start, end };
         let passes = pass_windows(&summary);
         let main = main(&summary);
-        let busy = Busy::of(profile, typical(&of_component(&passes, main)), whole);
+        let header = profile.header.components.get(main);
+        let runs_all = |one: &&PassWindow| {
+            let pass = u32::try_from(one.pass).unwrap_or(u32::MAX);
+            !header.is_some_and(|header| header.leaves_out(pass))
+        };
+        let of_main = of_component(&passes, main);
+        let steady: Vec<PassWindow> = typical(&of_main).iter().filter(runs_all).copied().collect();
+        let busy = Busy::of(profile, &steady, whole);
         Self { profile, blocks: profile::by_block(&stalls), stalls, whole, passes, busy, summary }
     }
 

@@ -77,6 +77,7 @@ pub fn default_for(manifest: &Manifest) -> Workload {
         reserves: BTreeMap::new(),
         order: Vec::new(),
         compute: BTreeMap::new(),
+        skips: Vec::new(),
     };
     let Some(main) = manifest.main_component() else { return workload };
     let family = family::of_component(main);

@@ -93,7 +93,8 @@ fn all_ids(manifest: &Manifest) -> BTreeSet<String> {
     ids
 }
 
-fn nearest(key: &str, ids: &BTreeSet<String>) -> String {
+/// The ids most like a key, for messages.
+pub(super) fn nearest(key: &str, ids: &BTreeSet<String>) -> String {
     let mut ranked: Vec<_> = ids.iter().map(|id| (strsim::levenshtein(key, id), id)).collect();
     ranked.sort();
     let names: Vec<&str> = ranked.iter().take(NEAREST).map(|(_, id)| id.as_str()).collect();

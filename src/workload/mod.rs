@@ -20,6 +20,7 @@ mod flops;
 mod given;
 mod roles;
 mod seen;
+mod skips;
 mod spec;
 mod tokens;
 
@@ -31,5 +32,6 @@ pub use defaults::{Overrides, default_for, for_model};
 pub use family::{decodes, matches};
 pub use roles::Role;
 pub use seen::{Exchanged, Seen};
+pub use skips::{Copies, Skip, contradictions, in_range};
 pub use spec::{MAX_PASSES, Passes, Reserve, WORKLOAD_FORMAT, Workload};
 pub use tokens::Share;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::skips::Skip;
 use crate::error::{Problem, Result};
 use crate::units::{Bytes, Nanos};
 use crate::yaml;
@@ -55,6 +56,9 @@ pub struct Workload {
     /// Given or measured time per use, by block id or a pattern with `*`; beats every estimate.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub compute: BTreeMap<String, Nanos>,
+    /// Blocks that some passes leave out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "yaml::flow_maps")]
+    pub skips: Vec<Skip>,
 }
 
 fn one() -> u64 {
@@ -164,6 +168,14 @@ impl Workload {
             let total = parts.iter().try_fold(Bytes::ZERO, |sum, &part| sum.checked_add(part));
             let found = "more than 2^64 bytes".into();
             require(total.is_some(), "reserve", found, "a total that fits 64 bits");
+        }
+        for (n, skip) in self.skips.iter().enumerate() {
+            for (field, empty) in
+                [("blocks", skip.blocks.is_empty()), ("passes", skip.passes.is_empty())]
+            {
+                let place = format!("skips[{n}].{field}");
+                require(!empty, &place, "an empty list".into(), "at least one");
+            }
         }
         problems
     }

@@ -150,7 +150,8 @@ impl<'a> Simulation<'a> {
             let waited_for = waited_for.filter(|_| self.lanes.free_since(lane) < self.now);
             let waited_for = waited_for
                 .map(|(phase, op, pass)| cause(&self.phases[phase], index(phase), op, pass));
-            let duration = self.jittered(op.duration.get(), lane, next);
+            let duration = self.phases[phase].schedule.duration(op, pass);
+            let duration = self.jittered(duration.get(), lane, next);
             let running = Running::new(next, self.now, duration, waited_for);
             self.lanes.start(lane, running, self.sim.contention);
             if !op.acquires.is_zero() {
@@ -180,7 +181,7 @@ impl<'a> Simulation<'a> {
                 pass: done.pass + op.ahead,
                 start: Nanos::new(done.start),
                 end: Nanos::new(self.now),
-                bytes: op.bytes,
+                bytes: phase.schedule.bytes(op, done.pass),
                 waited_for: done.waited_for,
             });
             let released = op.released(done.pass).saturating_add(self.leaves(&done));

@@ -217,6 +217,7 @@ impl Axes {
                     let selection = self.selection_at(size);
                     let components = selection.components(&manifest)?;
                     let workload = selection.workload(&manifest, &components)?;
+                    inputs::warn_skips(&workload, terminal);
                     let components = components.iter().map(|c| c.name.clone()).collect();
                     let request = Request {
                         vram: spec.vram,

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each component is planned as it would be alone, under the budget less its own reserve and less what is kept for
-//! others; then `arrange` tries its orders of the slab, `entries` states the waits, and the whole is evaluated
+//! others, with its share of the host's memory where that is given; then `arrange` tries its orders of the slab, `entries` states the waits, and the whole is evaluated
 //! exactly by [`timing::unroll_stages`]. Nothing is ever waited for that a component planned apart would not wait
 //! for, so the pipeline is never slower than its components planned apart.
 //!
@@ -29,9 +29,10 @@ use std::str::FromStr;
 use super::layout::ComponentInput;
 use super::spec::{ComponentPlan, Granularity, Residency};
 use super::stage::stages;
+use super::tiers::{self, HostBudget, HostUse};
 use super::timing;
 use super::unit::Unit;
-use crate::error::{Error, Infeasible, Result};
+use crate::error::{Error, Infeasible, Memory, Result};
 use crate::figures::{Boundary, Together};
 use crate::units::{Bytes, Fraction, Nanos};
 use arrange::{Order, Region, arranged, first_resident};
@@ -110,6 +111,19 @@ pub struct Pipeline {
     pub granularity: Granularity,
     /// What is brought in, used and released as one.
     pub unit: Unit,
+    /// Host memory for the weights of all of them; none for as much as they take.
+    pub host: Option<HostBudget>,
+}
+
+/// Where a component is planned.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// Whether it stays to the end of the run.
+    kept: bool,
+    /// Bytes of the slab that it may use.
+    bytes: Bytes,
+    /// Bytes beside them that others keep.
+    beside: Bytes,
 }
 
 /// Components with their figures together.
@@ -159,16 +173,19 @@ impl Pipeline {
     fn with_kept(&self, kept: &[bool]) -> Result<Planned> {
         let size = |n: usize| self.members[n].input.whole().get();
         let base: u64 = (0..kept.len()).filter(|&n| kept[n]).map(size).sum();
-        let mut at = 0;
-        let mut plans = Vec::with_capacity(kept.len());
-        let mut regions: Vec<Option<Region>> = Vec::with_capacity(kept.len());
-        for (n, member) in self.members.iter().enumerate() {
+        let mut rooms = Vec::with_capacity(kept.len());
+        for (n, &kept) in kept.iter().enumerate() {
             let end = self.end_of(n);
-            let room = if kept[n] { size(n) } else { end.saturating_sub(base) };
+            let room = if kept { size(n) } else { end.saturating_sub(base) };
             if end < base || room > end {
                 return Err(self.refused(n, base.max(room), end));
             }
-            let plan = self.planned(member, kept[n], Bytes::new(room), Bytes::new(base))?;
+            rooms.push(Room { kept, bytes: Bytes::new(room), beside: Bytes::new(base) });
+        }
+        let mut at = 0;
+        let mut plans = Vec::with_capacity(kept.len());
+        let mut regions: Vec<Option<Region>> = Vec::with_capacity(kept.len());
+        for (n, plan) in self.each_alone(&rooms)?.into_iter().enumerate() {
             if kept[n] {
                 let region = (at, at + size(n));
                 at = region.1;
@@ -176,10 +193,22 @@ impl Pipeline {
                 regions.push(None);
             } else {
                 plans.push(plan);
-                regions.push(Some((base, end)));
+                regions.push(Some((base, self.end_of(n))));
             }
         }
         self.arranged(&plans, &regions)
+    }
+
+    /// Each component's plan in its room, as it would be alone; they share the host where its memory is given.
+    fn each_alone(&self, rooms: &[Room]) -> Result<Vec<ComponentPlan>> {
+        let Some(host) = &self.host else {
+            let members = self.members.iter().zip(rooms);
+            return members.map(|(member, room)| self.planned(member, *room, None)).collect();
+        };
+        let passes: Vec<u32> = self.members.iter().map(|member| member.input.passes).collect();
+        tiers::plan_all(&passes, host, &|n, own| {
+            self.planned(&self.members[n], rooms[n], Some(own))
+        })
     }
 
     /// The end of the slab that a component may use.
@@ -220,22 +249,26 @@ impl Pipeline {
     pub fn plan_with_margins(&self) -> Result<Planned> {
         let mut planned = self.plan()?;
         for (member, plan) in self.members.iter().zip(&mut planned.components) {
+            // What more VRAM buys is told as if the host held everything in pinned memory.
+            let all_pinned = |host: &HostUse| host.ring.is_zero() && host.pageable.is_zero();
+            if !plan.host.as_ref().is_none_or(all_pinned) {
+                continue;
+            }
             let room = self.vram.saturating_sub(member.input.reserve);
-            let input = member.input.within(room);
+            let input = ComponentInput { host: None, ..member.input.within(room) };
             *plan = input.at(self.unit).with_margins(plan.clone(), self.granularity_of(member))?;
         }
         Ok(planned)
     }
 
-    /// A component's plan in so much room, as it would be alone. `beside` is kept for others.
+    /// A component's plan in so much room and of the host, as it would be alone.
     fn planned(
         &self,
         member: &Member,
-        kept: bool,
-        room: Bytes,
-        beside: Bytes,
+        Room { kept, bytes: room, beside }: Room,
+        host: Option<HostBudget>,
     ) -> Result<ComponentPlan> {
-        let within = member.input.within(room);
+        let within = ComponentInput { host, ..member.input.within(room) };
         let input = within.at(self.unit);
         let whole = kept || member.hold == Hold::Phase;
         if whole && input.whole() > room {
@@ -246,6 +279,7 @@ impl Pipeline {
             return Err(Error::Infeasible(Infeasible { because, ..refused }));
         }
         let plan = input.plan(self.granularity_of(member)).map_err(|error| match error {
+            Error::Infeasible(answer) if answer.memory == Memory::Host => Error::Infeasible(answer),
             Error::Infeasible(answer) if !beside.is_zero() => Error::Infeasible(Infeasible {
                 needed: answer.needed.saturating_add(beside),
                 available: answer.available.saturating_add(beside),

@@ -22,6 +22,7 @@ fn qwen() -> ComponentInput {
         reserve: Bytes::ZERO,
         unit: Unit::Block,
         host: None,
+        skips: Vec::new(),
     }
 }
 

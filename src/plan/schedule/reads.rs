@@ -33,8 +33,15 @@ impl Builder<'_> {
                 None => ((block, piece), 1),
             };
             let copies = self.arrivals[target.0].iter().copied();
-            let copies: Vec<(usize, u32)> =
+            let mut copies: Vec<(usize, u32)> =
                 copies.filter(|&(op, _)| self.ops[op].piece == Some(target.1)).collect();
+            if copies.is_empty() && self.has_kept {
+                // It was kept, and is not copied again: what was copied before it may still be in its place.
+                let before = |op: &Op| {
+                    is_cold(op) && op.piece.is_some_and(|piece| (op.block, piece) < target)
+                };
+                copies.extend(self.ops.iter().rposition(before).map(|op| (op, 0)));
+            }
             for (op, of) in copies {
                 // Issued a pass ahead, "the previous pass" of the copy is this one.
                 let Some(passes_back) = (back + of).checked_sub(ahead) else {

@@ -8,22 +8,22 @@ use std::cmp::Reverse;
 
 use super::HostBudget;
 use crate::error::{Error, Memory, Result};
-use crate::plan::layout::ComponentInput;
-use crate::plan::spec::{ComponentPlan, Granularity};
+use crate::plan::spec::ComponentPlan;
 use crate::units::Bytes;
 
-/// Plans every component; infeasible where one of them is with what the others have to leave.
+/// Plans every component, given their passes, by what plans one of them with so much of the host; infeasible where one
+/// of them is with what the others have to leave.
 pub fn plan_all(
-    inputs: &[ComponentInput],
-    granularity: Granularity,
+    passes: &[u32],
     host: &HostBudget,
+    plan: &dyn Fn(usize, HostBudget) -> Result<ComponentPlan>,
 ) -> Result<Vec<ComponentPlan>> {
-    let mut order: Vec<usize> = (0..inputs.len()).collect();
-    order.sort_by_key(|&n| (Reverse(inputs[n].passes), n));
+    let mut order: Vec<usize> = (0..passes.len()).collect();
+    order.sort_by_key(|&n| (Reverse(passes[n]), n));
     // What those planned first must leave, learnt from those planned later.
-    let (mut left, mut tries) = (Bytes::ZERO, inputs.len().saturating_sub(1));
+    let (mut left, mut tries) = (Bytes::ZERO, passes.len().saturating_sub(1));
     loop {
-        match planned(inputs, &order, granularity, host, left) {
+        match planned(&order, host, left, plan) {
             Err(Error::Infeasible(answer)) if answer.memory == Memory::Host && tries > 0 => {
                 tries -= 1;
                 left = left.saturating_add(answer.needed);
@@ -38,11 +38,10 @@ pub fn plan_all(
 }
 
 fn planned(
-    inputs: &[ComponentInput],
     order: &[usize],
-    granularity: Granularity,
     host: &HostBudget,
     left: Bytes,
+    plan: &dyn Fn(usize, HostBudget) -> Result<ComponentPlan>,
 ) -> Result<Vec<(usize, ComponentPlan)>> {
     let (mut used, mut locked) = (Bytes::ZERO, Bytes::ZERO);
     let mut plans = Vec::with_capacity(order.len());
@@ -52,8 +51,7 @@ fn planned(
             bytes: host.bytes.saturating_sub(used.saturating_add(left)),
             lockable: host.lockable.saturating_sub(locked.saturating_add(left)),
         };
-        let input = ComponentInput { host: Some(own), ..inputs[n].clone() };
-        let plan = input.plan(granularity)?;
+        let plan = plan(n, own)?;
         if let Some(own) = &plan.host {
             used = used.saturating_add(own.bytes());
             locked = locked.saturating_add(own.locked);

@@ -6,6 +6,7 @@
 //!  "planned": [[lane, start, duration], …],
 //!  "stalls": [[number of lanes, start, duration, count, busy, component, block, pass, cause], …], "causes": [name, …],
 //!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
+//!  "boundaries": [[name, at, start, end], …],
 //!  "start", "end", "shown": [start, end], "budget", "reserve", "slab", "merged", "origin"}
 //! ```
 //!
@@ -21,7 +22,7 @@ use crate::lane::Lane;
 use crate::profile::{Cause, ComponentHeader, Span, arrivals};
 use crate::report::lists::Lists;
 use crate::report::predicted::ghosts;
-use crate::report::slices::{Slice, envelope, merged_away, slices, stall_slices};
+use crate::report::slices::{Slice, Window, envelope, merged_away, slices, stall_slices};
 use crate::report::view::View;
 use crate::units::Nanos;
 
@@ -44,6 +45,10 @@ pub(super) fn data(view: &View<'_>, planned: Option<&View<'_>>) -> String {
         .iter()
         .take(MOST_PASSES)
         .map(|one| json!([view.pass_name(one), one.window.start.get(), one.window.end.get()]));
+    let crossings = super::boundaries::shown(view).into_iter().map(|one| {
+        let Window { start, end } = one.window;
+        json!([one.name(view), one.at.get(), start.get(), end.get()])
+    });
     let needed: BTreeMap<_, _> = arrivals(view.profile)
         .into_iter()
         .map(|one| (use_of(one.consumer), one.needed_at))
@@ -62,6 +67,7 @@ pub(super) fn data(view: &View<'_>, planned: Option<&View<'_>>) -> String {
         "causes": Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>(),
         "vram": steps,
         "passes": passes.collect::<Vec<_>>(),
+        "boundaries": crossings.collect::<Vec<_>>(),
         "start": view.whole.start.get(),
         "end": view.whole.end.get(),
         "shown": [shown.start.get(), shown.end.get()],

@@ -34,7 +34,7 @@ pub(in crate::report) fn json_in_script(json: &str) -> String {
 }
 
 /// A column: its heading, and whether its cells are numbers.
-pub(in crate::report) struct Column(pub &'static str, pub Kind);
+pub(in crate::report) struct Column<'a>(pub &'a str, pub Kind);
 
 /// How a column is set and sorted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ const TALL: usize = 16;
 pub(in crate::report) fn table(
     caption: &str,
     sortable: bool,
-    columns: &[Column],
+    columns: &[Column<'_>],
     rows: &[Vec<Cell>],
 ) -> String {
     table_with_rest(caption, sortable, columns, rows, None)
@@ -82,7 +82,7 @@ pub(in crate::report) fn table(
 pub(in crate::report) fn table_with_rest(
     caption: &str,
     sortable: bool,
-    columns: &[Column],
+    columns: &[Column<'_>],
     rows: &[Vec<Cell>],
     rest: Option<&[Cell]>,
 ) -> String {
@@ -110,7 +110,7 @@ pub(in crate::report) fn table_with_rest(
     out
 }
 
-fn table_row(columns: &[Column], row: &[Cell]) -> String {
+fn table_row(columns: &[Column<'_>], row: &[Cell]) -> String {
     let mut out = String::from("<tr>");
     for (Column(_, kind), cell) in columns.iter().zip(row) {
         let key = cell.key.map_or(String::new(), |key| format!(" data-k=\"{key}\""));

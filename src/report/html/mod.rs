@@ -5,6 +5,7 @@
 //! derived from the page's data, so that no name in a profile can bring a script of its own.
 
 mod behind;
+mod boundaries;
 mod compare;
 mod data;
 pub(super) mod markup;
@@ -72,6 +73,7 @@ pub(super) fn page(views: &[View<'_>], planned: Option<&View<'_>>, extras: &Extr
     out.push_str(&tables::ledger(view));
     out.push_str(&tables::stalls(view));
     out.push_str(&tables::passes(view));
+    out.push_str(&boundaries::boundaries(view, planned, extras));
     out.push_str(&predicted::predicted(told.as_ref()));
     out.push_str(&rates::section_of(&Rates::of_run(view.profile), view.summary.origin));
     out.push_str(&tables::lanes(view));

@@ -77,6 +77,15 @@ function drawPlanned(plot, x, shown) {
   }
 }
 
+// Where one component follows another.
+function drawBoundaries(plot, x, shown, height) {
+  for (const [name, at] of d.boundaries) {
+    if (at <= shown.start || at >= shown.end) continue;
+    const line = node(plot, "path", { class: "boundary", d: `M${x(at).toFixed(1)} 0v${height}` });
+    node(line, "title", {}, name);
+  }
+}
+
 const vram = byId("vram"), mini = byId("minimap"), brush = byId("brush");
 function drawMemory(shown, { x, axis, prepare, width: wide }) {
   const focused = vram.contains(document.activeElement);
@@ -146,11 +155,12 @@ function fitMinimap(shown, { width: wide, full }) {
 function drawn(shown, merged, chart) {
   const pass = d.passes.findIndex(([, start, end]) => start === shown.start && end === shown.end);
   const all = shown.start === d.start && shown.end === d.end;
-  byId("shown").textContent = `Shown: ${pass >= 0 ? d.passes[pass][0] : all ? "the whole run" : "a part of the run"}, `
+  const crossing = d.boundaries.findIndex(([, , start, end]) => start === shown.start && end === shown.end);
+  byId("shown").textContent = `Shown: ${pass >= 0 ? d.passes[pass][0] : crossing >= 0 ? `the boundary ${d.boundaries[crossing][0]}` : all ? "the whole run" : "a part of the run"}, `
     + `${time(shown.end - shown.start)} of ${time(d.end - d.start)} (${d.origin}), from ${time(shown.start)}`
     + (merged > 1 ? `; ${merged} spans merged into neighbours, marks as high as the lane is busy.`
       : merged ? "; 1 span merged into its neighbour." : ".");
-  byId("pass").value = String(pass);
+  byId("pass").value = pass < 0 && crossing >= 0 ? `b${crossing}` : String(pass);
   byId("prev").disabled = byId("next").disabled = d.passes.length < 2;
   drawMemory(shown, chart);
   fitMinimap(shown, chart);
@@ -164,7 +174,8 @@ if (d.spans.length) {
   // The row of stalls is a lane like the others; where a span has its bytes, a stall has its cause.
   rows.push({ name: "stalls", css: "stall", spans: d.stalls });
   const chart = lanes({ svg: byId("gantt"), gutter: GUTTER, rows, start: d.start, end: d.end, shown: d.shown, describe, partners, drawn,
-    text: (span) => (span[AT.row] === STALLS ? [] : labelOf(span).slice(0, 2)), under: drawPlanned, told: tell,
+    text: (span) => (span[AT.row] === STALLS ? [] : labelOf(span).slice(0, 2)), told: tell,
+    under: (plot, x, shown) => { drawPlanned(plot, x, shown); drawBoundaries(plot, x, shown, rows.length * PITCH); },
     shade: (span) => (span[AT.row] === STALLS ? "" : `l${labelOf(span)[2]}`) });
   const select = byId("pass");
   const option = (value, text) => {
@@ -175,7 +186,11 @@ if (d.spans.length) {
   };
   option("-1", "other window");
   d.passes.forEach(([name], index) => option(String(index), name));
-  select.addEventListener("change", () => { const one = d.passes[Number(select.value)]; if (one) chart.show(one[1], one[2]); });
+  d.boundaries.forEach(([name], index) => option(`b${index}`, `boundary ${name}`));
+  select.addEventListener("change", () => {
+    const crossing = d.boundaries[Number(select.value.slice(1))], one = d.passes[Number(select.value)];
+    if (select.value.startsWith("b")) chart.show(crossing[2], crossing[3]); else if (one) chart.show(one[1], one[2]);
+  });
   const toPass = (by) => {
     const { start, end } = chart.shown(), middle = (start + end) / 2;
     let at = d.passes.findIndex(([, , end]) => end > middle);

@@ -153,14 +153,19 @@ pub(super) fn passes(view: &View<'_>) -> String {
     for (component, header) in components {
         let prediction = header.prediction.as_ref();
         for (first, last, time) in runs_of_equal(component) {
-            let cut = component.whole < component.passes.len() as u64
+            let cut = !view.summary.complete
+                && component.whole < component.passes.len() as u64
                 && last + 1 == component.passes.len();
+            let mut passes = (first..=last).filter_map(|pass| u32::try_from(pass).ok());
+            let less = passes.any(|pass| header.leaves_out(pass));
             let predicted =
                 prediction.map(|one| if first == 0 { one.first_pass } else { one.pass });
-            let predicted = predicted.filter(|_| !cut);
+            let predicted = predicted.filter(|_| !cut && !less);
             let named = match first == last {
                 true if cut => format!("{first}, cut short"),
+                true if less => format!("{first}, blocks left out"),
                 true => first.to_string(),
+                false if less => format!("{first}\u{2013}{last}, blocks left out"),
                 false => format!("{first}\u{2013}{last}"),
             };
             rows.push(vec![

@@ -8,6 +8,7 @@
 //! VRAM     ▁▂▅▅▅▃▅▅▅▅▅▅ ┄┄ budget, peak, reserve
 //! ```
 
+use super::boundaries;
 use super::markup::escape;
 use crate::lane::Lane;
 use crate::report::axis::{bytes_ticks, time_ticks};
@@ -86,6 +87,9 @@ pub(super) fn lanes(
         out.push_str(&mark(window, up, at, ("stall", "stall"), &label, ("", "")));
     }
     out.push_str(&time_axis(window, rows * PITCH));
+    let inside =
+        |at: Nanos| (at > window.start && at < window.end).then(|| GUTTER + window.place(at, PLOT));
+    out.push_str(&boundaries::lines(view, &inside, (0, rows * PITCH)));
     out.push_str("</g></svg>\n");
     (out, merged)
 }
@@ -250,6 +254,13 @@ pub(super) fn minimap(view: &View<'_>, shown: Window) -> String {
     }
     for slice in stall_slices(&view.stalls, view.whole, column) {
         bar((rows - 1) * 9 + 2, slice.stall.needed_at, slice.end, slice.fill(7), "stall");
+    }
+    // As rectangles, which the script moves with the others.
+    for one in boundaries::shown(view) {
+        let x = GUTTER + view.whole.place(one.at, PLOT);
+        out.push_str(&format!(
+            "<rect class=\"boundary\" x=\"{x}\" y=\"0\" width=\"1\" height=\"{height}\"/>"
+        ));
     }
     let x = GUTTER + view.whole.place(shown.start, PLOT);
     let width = (GUTTER + view.whole.place(shown.end, PLOT)).saturating_sub(x).max(2);

@@ -1,7 +1,11 @@
 //! Names the figures that plans, profiles and reports share, and where each came from.
 
+mod passes;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use passes::PassRange;
 
 use crate::units::{Bytes, Fraction, Nanos};
 
@@ -98,6 +102,27 @@ pub struct Prediction {
     pub peak: Bytes,
 }
 
+/// What leaving blocks out of some passes saves, over the whole run of a component by itself. Estimated, until a run
+/// measures it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Skipped {
+    /// The passes that leave anything out, from 0.
+    pub passes: Vec<PassRange>,
+    /// Uses of blocks that are left out.
+    pub uses: u64,
+    /// Their compute, one after the other.
+    pub compute: Nanos,
+    /// The bytes of copies that are not made.
+    pub bytes: Bytes,
+    /// Time of all passes if they left nothing out.
+    pub whole: Nanos,
+    /// Time of all passes with every copy for these uses cancelled.
+    pub cancelled: Nanos,
+    /// Time of all passes with every such copy made all the same.
+    pub kept: Nanos,
+}
+
 /// What the components of a plan take together, in order of use. Estimated, until a run measures it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +170,9 @@ pub struct Bound {
     pub granularity: Nanos,
     /// The largest known time that no such schedule can beat, whatever it keeps and copies.
     pub any_schedule: Nanos,
+    /// The same for all passes together where some leave blocks out, cold start included; 0 where none does.
+    #[serde(default, skip_serializing_if = "no_time")]
+    pub run: Nanos,
     /// Predicted pass over `any_schedule`, minus one.
     pub gap: Fraction,
     /// What binds: `compute`, `copy` or `disk`.
