@@ -217,7 +217,11 @@ fn with_two() -> Plan {
         let phases = models::lowered(plan).0.phases;
         phases.iter().all(|phase| phase.schedule.ops.iter().any(read))
     };
-    { each }.find(reads).expect("both read from disk")
+    let mut plan = { each }.find(reads).expect("both read from disk");
+    for piece in plan.components[1].blocks.iter_mut().flat_map(|block| &mut block.pieces) {
+        piece.enters_after = None;
+    }
+    plan
 }
 
 /// The reads of a program in its order: component, block, offset in the block, offset in the ring.
@@ -340,6 +344,41 @@ fn reads_follow_the_boundaries() {
     }
 }
 
+/// The pattern, with how many kernels had been run when a component was read.
+struct Watched(Mutex<Vec<(String, u64)>>);
+
+impl Weights for Watched {
+    fn read(&self, from: Stretch<'_>, into: &mut [u8]) -> Result<()> {
+        let read = (from.component.to_owned(), driver::kernels_run());
+        self.0.lock().expect("a list").push(read);
+        Pattern { seed: 3 }.read(from, into)
+    }
+}
+
+#[test]
+fn reads_that_wait_for_everything_do() {
+    let Some(session) = driver::stand_in_session() else { return };
+    let plan = with_two();
+    let (program, images) = models::lowered(&plan);
+    session.set("kernel_delay_us", 1_000);
+    let watched = Watched(Mutex::default());
+    {
+        let unverified = Options { verify: Verify::No, ..options() };
+        let cuda = Cuda::new(session.gpu(), &images, &watched, unverified);
+        cuda.run(&program, &mut Kept::default()).expect("a run");
+    }
+    let first = &program.phases[0];
+    let used = first.schedule.ops.iter().filter(|op| op.kind == OpKind::Compute);
+    let uses = used.filter(|op| op.duration.get() > 0).count() as u64 * u64::from(first.passes);
+    let count = expected(&program, &images).iter().filter(|read| read.0 == "transformer_2").count();
+    let seen = watched.0.into_inner().expect("a list");
+    let of_second: Vec<u64> =
+        seen.iter().filter(|(of, _)| of == "transformer_2").map(|&(_, run)| run).collect();
+    for run in &of_second[of_second.len() - count..] {
+        assert!(*run >= uses, "{run} of {uses} uses of the first had ended");
+    }
+}
+
 /// The pattern, from a disk that takes its time.
 struct Slow(std::time::Duration);
 
@@ -371,13 +410,13 @@ fn a_ring_without_its_waits_is_refused_and_caught() {
     program.phases[0].passes = 3;
     let run = |program: &Program, (streams, reads): (u64, u64)| {
         session.reset();
-        session.set("real_delay_us", streams);
+        session.set("copy_delay_us", streams);
         let slow = Slow(std::time::Duration::from_micros(reads));
         let cuda = Cuda::new(session.gpu(), &images, &slow, options());
         cuda.run(program, &mut Kept::default())
     };
     // Streams that are slower than the disk, and the other way round.
-    let (late_copies, late_reads) = ((3_000, 0), (0, 20_000));
+    let (late_copies, late_reads) = ((8_000, 0), (0, 10_000));
     for delays in [late_copies, late_reads] {
         run(&program, delays).expect("with them every byte is right");
     }

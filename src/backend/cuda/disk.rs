@@ -130,6 +130,8 @@ pub(super) struct Job {
     pub piece: usize,
     /// Where to in the component's ring.
     pub at: u64,
+    /// Whether its use is left out: nothing is read, in its turn.
+    pub left_out: bool,
     /// By lane, how many of its operations must have ended.
     pub after: Vec<(Lane, u64)>,
 }
@@ -277,6 +279,9 @@ impl<'a> Disk<'a> {
     }
 
     fn read(&self, job: &Job) -> Result<()> {
+        if job.left_out {
+            return Ok(());
+        }
         let image = &self.images[job.of];
         let block = &image.blocks[job.block];
         let piece = &block.pieces[job.piece];

@@ -114,7 +114,10 @@ impl Run<'_> {
         let step = &own.steps[op];
         let Some(stream) = self.stream(step.lane) else { return Ok(()) };
         let places = &with.phase.places[step.block];
-        let verifier = with.verifier.filter(|_| self.verifies(part, pass));
+        // What a pass leaves out still waits and is waited for.
+        let what = &with.phase.schedule.ops[op];
+        let left_out = with.phase.schedule.is_left_out(what, pass);
+        let verifier = with.verifier.filter(|_| self.verifies(part, pass) && !left_out);
         if let (Action::Compute, Some(verifier)) = (&step.action, verifier) {
             let what = (with.phase, with.image);
             let row = own.digest_row(self.settings, pass);
@@ -126,6 +129,7 @@ impl Run<'_> {
             self.stamp(stream, start)?;
         }
         match &step.action {
+            _ if left_out => {}
             Action::Copy(transfers) => {
                 for copy in transfers {
                     let place = &places[copy.piece];
@@ -173,7 +177,8 @@ impl Run<'_> {
         let place = &with.phase.places[op.block][piece];
         if let Some((from, _)) = place.host_range(at.pass + op.ahead) {
             let (of, block, after) = (with.phase.of, op.block, self.counts_for(at));
-            disk.ask(Job { number, of, block, piece, at: from, after });
+            let left_out = with.phase.schedule.is_left_out(op, at.pass);
+            disk.ask(Job { number, of, block, piece, at: from, left_out, after });
         }
     }
 

@@ -127,7 +127,11 @@ impl Reader {
         if let Some(verifier) = with.verifier.filter(|_| run.verifies(part, pass)) {
             let row = own.digest_row(run.settings, pass);
             let digests = verifier.compare((with.phase, with.image, with.arena), (pass, row))?;
-            self.digests[part] = digests;
+            // What a pass leaves out was seen in another.
+            self.digests[part].resize(digests.len(), 0);
+            for (known, seen) in self.digests[part].iter_mut().zip(digests) {
+                *known = seen.unwrap_or(*known);
+            }
             self.verified += 1;
         }
         if let Some(ends) = self.ends.get_mut(&part) {
@@ -232,7 +236,7 @@ impl Reader {
             pass: at.pass + op.ahead,
             start: Nanos::new(start),
             end: Nanos::new(end),
-            bytes: op.bytes,
+            bytes: phase.schedule.bytes(op, at.pass),
             waited_for,
         });
         if run.settings.sample == 1 {

@@ -47,6 +47,9 @@ pub(super) fn length(
     if ops.iter().any(|op| op.kind == OpKind::Read) {
         return Err("pieces are read from disk".to_owned());
     }
+    if !phase.schedule.mask.is_empty() {
+        return Err("passes leave blocks out".to_owned());
+    }
     let mut pieces = image.blocks.iter().flat_map(|block| &block.pieces);
     if pieces.any(|piece| piece.memory == HostMemory::Pageable) {
         return Err("copies from ordinary memory hold the host".to_owned());

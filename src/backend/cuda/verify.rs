@@ -108,33 +108,37 @@ impl Verifier {
         Ok(())
     }
 
-    /// Compares a pass that has ended. Gives the digest of each block as the device saw it.
+    /// Compares a pass that has ended. Gives the digest of each block as the device saw it; none of those that it left
+    /// out.
     pub fn compare(
         &self,
         (phase, image, arena): (&Phase, &ComponentImage, &Arena),
         (pass, row): (u32, u32),
-    ) -> Result<Vec<u64>> {
+    ) -> Result<Vec<Option<u64>>> {
         let start = usize::try_from(self.row(row)).unwrap_or(usize::MAX);
         let row = self.host.bytes().get(start..).unwrap_or_default();
         let seen = row.chunks_exact(8).take(self.count);
         let seen: Vec<u64> = seen
             .map(|word| word.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
             .collect();
-        let wrong = seen.iter().zip(&arena.digests).position(|(seen, own)| seen != own);
-        if let Some(wrong) = wrong {
-            return Err(self.mismatch(
-                phase,
-                image,
-                pass,
-                wrong,
-                (seen[wrong], arena.digests[wrong]),
-            ));
-        }
+        let runs = |block: usize| phase.schedule.mask.of(block, pass).is_none();
         let ends = self.first.iter().skip(1).chain([&self.count]);
-        let sum = |(&from, &to): (&usize, &usize)| {
-            seen.get(from..to).unwrap_or_default().iter().fold(0u64, |a, b| a.wrapping_add(*b))
-        };
-        Ok(self.first.iter().zip(ends).map(sum).collect())
+        let mut digests = Vec::with_capacity(self.first.len());
+        for (block, (&from, &to)) in self.first.iter().zip(ends).enumerate() {
+            let of_block = seen.get(from..to).unwrap_or_default();
+            if !runs(block) {
+                digests.push(None);
+                continue;
+            }
+            let own = arena.digests.get(from..to).unwrap_or_default();
+            let wrong = of_block.iter().zip(own).position(|(seen, own)| seen != own);
+            if let Some(wrong) = wrong {
+                let both = (of_block[wrong], own[wrong]);
+                return Err(self.mismatch(phase, image, pass, from + wrong, both));
+            }
+            digests.push(Some(of_block.iter().fold(0u64, |sum, digest| sum.wrapping_add(*digest))));
+        }
+        Ok(digests)
     }
 
     #[cold]

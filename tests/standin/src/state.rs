@@ -35,6 +35,9 @@ const SETTINGS: &[(&str, u64)] = &[
     // Every operation of a stream waits so many microseconds of real time, so that what is not ordered by
     // events is likely to go wrong.
     ("real_delay_us", 0),
+    // The same for copies alone, and for kernels alone.
+    ("copy_delay_us", 0),
+    ("kernel_delay_us", 0),
 ];
 
 #[derive(Debug, Clone)]
