@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::figures::Together;
 use crate::plan::{ComponentPlan, Request, Setting};
 use crate::report::BoundaryRow;
-use crate::units::{Bytes, Nanos};
+use crate::units::{Bytes, Nanos, Rate};
 
 /// A whole run by one policy.
 struct Whole {
@@ -29,6 +29,8 @@ pub struct Boundaries {
     together: Together,
     names: Vec<String>,
     runs: Vec<Whole>,
+    /// The rate of ordinary memory, where an engine swaps through it.
+    ordinary: Option<Rate>,
 }
 
 impl Boundaries {
@@ -50,7 +52,10 @@ impl Boundaries {
         runs.sort_by_key(|run| run.total);
         runs.insert(0, ours);
         let names = planned.components.iter().map(|component| component.name.clone());
-        Ok(Self { names: names.collect(), together: planned.together, runs })
+        let swaps =
+            rows.iter().any(|row| row.serves && row.best.is_some() && row.policy.spec().swaps());
+        let ordinary = request.device.pageable.as_ref().map(|link| link.rate).filter(|_| swaps);
+        Ok(Self { names: names.collect(), together: planned.together, runs, ordinary })
     }
 
     /// For a report; the first row is what the link demands.
@@ -61,7 +66,7 @@ impl Boundaries {
             names.zip(costs).collect()
         };
         let demands = &mut self.together.boundaries.iter().map(|boundary| boundary.demand);
-        let (policy, total) = ("the link demands".to_owned(), None);
+        let (policy, total) = ("beyond an idle link".to_owned(), None);
         let demanded = BoundaryRow { policy, total, costs: named(demands) };
         let run = |run: &Whole| BoundaryRow {
             policy: run.name.clone(),
@@ -116,7 +121,7 @@ impl Boundaries {
             format!("  {name:<24}{total:>11}{costs}\n")
         };
         let demands = self.together.boundaries.iter().map(|boundary| boundary.demand);
-        text.push_str(&line("the link demands", "-".to_owned(), &mut demands.clone()));
+        text.push_str(&line("beyond an idle link", "-".to_owned(), &mut demands.clone()));
         for run in &self.runs {
             let costs = &mut run.costs.iter().copied();
             text.push_str(&line(&run.name, run.total.human(), costs));
@@ -124,6 +129,18 @@ impl Boundaries {
         text.push('\n');
         for (label, boundary) in labels.iter().zip(&self.together.boundaries) {
             let _ = writeln!(text, "  {label}: {} to {}", boundary.from, boundary.to);
+        }
+        text.push_str(
+            "  beyond an idle link: what the bytes of the next component take beyond the time that the\n  link is idle in \
+             the pass before; behind its own first pass more can be hidden\n",
+        );
+        if let Some(rate) = self.ordinary {
+            let _ = writeln!(
+                text,
+                "  whole components are swapped through ordinary memory at {}, the device spec's; published\n  swaps ran \
+                 at 2 to 2.3 GB/s (reports/published.md), and would cost that much more",
+                rate.human()
+            );
         }
         text
     }

@@ -12,10 +12,11 @@ use super::inputs::RequestArgs;
 use super::run::BackendArg;
 use super::{Terminal, measured, verdict};
 use crate::error::{Error, Result};
+use crate::model::Component;
 use crate::plan::bound::Bounds;
 use crate::plan::{ComponentInput, Explored, Plan, Policy, Request, Serves, Setting, Unit};
 use crate::units::{Bytes, Fraction, Nanos};
-use crate::workload;
+use crate::workload::{self, Role};
 
 /// Compare policies under the same budget.
 ///
@@ -79,7 +80,10 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         return Err(Error::usage(format!("{option} is for --backend cuda")));
     }
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    super::inputs::warn_skips(&request.workload, terminal);
+    let request = super::inputs::of_whole_passes(request, terminal);
+    if request.generations > 1 {
+        terminal.warn("--generations: what is compared is one generation from an empty slab");
+    }
     let rows = super::plan::refusing(all(&request, &policies), terminal)?;
     if args.backend == BackendArg::Cuda {
         let folder = args.output.as_deref();
@@ -166,9 +170,18 @@ pub fn rows_of(
 
 /// Whether an engine that runs such models runs this one; yes where nothing is known of it.
 pub fn serves(serves: Serves, request: &Request) -> bool {
-    let components = request.components.iter().filter_map(|name| request.manifest.component(name));
-    let mut decodes = components.filter_map(workload::decodes);
+    let components =
+        || request.components.iter().filter_map(|name| request.manifest.component(name));
+    let mut decodes = components().filter_map(workload::decodes);
     match serves {
+        Serves::Classes(classes) => {
+            let of_class = |component: &Component| {
+                let class = component.class.as_deref().unwrap_or_default();
+                classes.iter().any(|known| class.starts_with(known))
+            };
+            let is_main = |one: &&Component| Role::of(&request.manifest, one) == Role::Main;
+            components().filter(is_main).all(of_class)
+        }
         Serves::Any => true,
         Serves::LanguageModels => !decodes.any(|decodes| !decodes),
         Serves::Denoisers => !decodes.any(|decodes| decodes),
@@ -276,19 +289,24 @@ fn host(row: &Row, settings: &[Setting]) -> Value {
 
 /// The parameters, component by component.
 pub fn parameters(settings: &[Setting]) -> String {
-    joined(settings.iter().map(|setting| setting.parameters.as_str()))
+    joined(settings, settings.iter().map(|setting| setting.parameters.as_str()))
 }
 
 fn flags(settings: &[Setting]) -> Option<String> {
     let flags: Option<Vec<&str>> =
         settings.iter().map(|setting| setting.flags.as_deref()).collect();
-    flags.map(|flags| joined(flags.into_iter()))
+    flags.map(|flags| joined(settings, flags.into_iter()))
 }
 
-fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
-    let mut parts: Vec<&str> = parts.collect();
-    parts.dedup();
-    parts.join(" | ")
+/// What is the same for all components once, else each beside the component's name.
+fn joined<'a>(settings: &[Setting], parts: impl Iterator<Item = &'a str>) -> String {
+    let parts: Vec<&str> = parts.collect();
+    if parts.iter().all(|part| *part == parts[0]) {
+        return parts.first().copied().unwrap_or_default().to_owned();
+    }
+    let named = settings.iter().zip(parts);
+    let named = named.map(|(setting, part)| format!("{}: {part}", setting.plan.name));
+    named.collect::<Vec<_>>().join(" | ")
 }
 
 /// The JSON answer.
@@ -359,11 +377,12 @@ fn best_for(engine: &str, rows: &[Row]) -> String {
 
 fn text(request: &Request, rows: &[Row]) -> String {
     let mut text = format!(
-        "{} on {} with {} of VRAM\n{}times per pass, estimated; each policy at its best setting\n\n",
+        "{} on {} with {} of VRAM\n{}times {}, estimated; each policy at its best setting\n\n",
         request.manifest.model,
         request.device.name,
         request.vram.human(),
         super::ranks::heading(request),
+        if request.components.len() > 1 { "of one pass of each component" } else { "per pass" },
     );
     let columns = ("pass", "to bound", "H2D", "peak", "host", "default");
     let _ = writeln!(

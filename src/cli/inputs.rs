@@ -210,8 +210,14 @@ pub fn divided(request: &Request, shard: Shard, reserve_given: bool) -> Result<P
     Ok(Prepared { request: first, others: requests.collect() })
 }
 
-/// Policies and budgets are held against each other in a pass that runs every block.
-pub fn warn_skips(workload: &Workload, terminal: &mut Terminal) {
+/// The request in which every pass runs every block: what policies and budgets are compared in.
+pub fn of_whole_passes(mut request: Request, terminal: &mut Terminal) -> Request {
+    warn_skips(&request.workload, terminal);
+    request.workload.skips.clear();
+    request
+}
+
+fn warn_skips(workload: &Workload, terminal: &mut Terminal) {
     if !workload.skips.is_empty() {
         let warning = "blocks that passes leave out: what is compared is a pass that runs every block; \
                        `vramplan plan` has whole runs";

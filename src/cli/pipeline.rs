@@ -78,12 +78,13 @@ fn lines(plan: &Plan, together: &Together) -> Vec<(&'static str, String)> {
     ));
     for (n, boundary) in together.boundaries.iter().enumerate() {
         let line = format!(
-            "{} to {} costs {}; its {} take {} more than the link is idle in the pass before",
+            "{} to {} costs {}, at most {}: what the {} that its first pass brings besides take beyond the time that \
+             the link is idle in the pass before",
             boundary.from,
             boundary.to,
             boundary.cost.human(),
-            boundary.bytes.human(),
             boundary.demand.human(),
+            boundary.bytes.human(),
         );
         lines.push((if n == 0 { "boundary" } else { "" }, line));
     }

@@ -39,7 +39,6 @@ pub struct Args {
 
 pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     let (_, request) = args.request.load_under(&args.vram, terminal)?;
-    super::inputs::warn_skips(&request.workload, terminal);
     let plan = plan_command::plan_or_refuse(&request, terminal)?;
     let (program, proof) = check::verified("the plan just made", &plan)?;
     let (profile, outcome) = run_command::simulate(&plan, &program, Sim::on(&plan.device))?;
@@ -50,15 +49,16 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
         spec.unit() == Unit::Block || !spec.engine.is_empty()
     });
     let policies: Vec<Policy> = policies.collect();
-    let settings = Settings::of(&policies, &compare::inputs(&request)?)?;
-    let rows = compare::rows(&request, &policies, &settings)?;
-    let budgets = budgets(&request)?;
+    let whole = super::inputs::of_whole_passes(request.clone(), terminal);
+    let settings = Settings::of(&policies, &compare::inputs(&whole)?)?;
+    let rows = compare::rows(&whole, &policies, &settings)?;
+    let budgets = budgets(&whole)?;
     let progress = terminal.progress(budgets.len() as u64, "planning budgets");
     let names = (args.request.model.as_str(), args.request.device.as_str());
-    let points = sweep::along(names, &request, &policies, &budgets, &progress)?;
+    let points = sweep::along(names, &whole, &policies, &budgets, &progress)?;
     let yaml = plan.to_yaml()?;
     let boundaries = match plan.pipeline {
-        Some(_) if plan.components.len() > 1 => Boundaries::of(&request, &rows)?.rows(),
+        Some(_) if plan.components.len() > 1 => Boundaries::of(&whole, &rows)?.rows(),
         _ => Vec::new(),
     };
     let extras = extras(&plan, &rows, &policies, &points, yaml.clone(), boundaries);

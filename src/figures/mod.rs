@@ -148,7 +148,8 @@ pub struct Boundary {
     /// Its first pass, from the end of the last use before, minus what a pass takes once it is there.
     pub cost: Nanos,
     /// What the link demands: the time of the bytes that must arrive, minus the time that it is idle in the last pass
-    /// of the component before; zero where that is negative.
+    /// of the component before; zero where that is negative. The same of the disk where bytes come from there, if
+    /// longer.
     pub demand: Nanos,
     /// Bytes that its first pass brings besides what every pass of it brings.
     pub bytes: Bytes,

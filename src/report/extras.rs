@@ -15,7 +15,7 @@ pub struct Extras {
     pub sweep: Vec<SweepRow>,
     /// The policy whose run is reported; emphasised in tables and charts.
     pub chosen: Option<String>,
-    /// What engines pay where one component follows another; the first row is what the link demands.
+    /// What engines pay where one component follows another; the first row is what arrives too late for an idle link to hide.
     pub boundaries: Vec<BoundaryRow>,
     /// The pass time that no schedule can beat under the reported run's budget.
     pub bound: Option<Nanos>,

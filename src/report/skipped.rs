@@ -1,5 +1,6 @@
 //! Turns blocks that passes leave out into a sentence: what that saves, and what their copies make of it.
 
+use super::verdict::as_predicted;
 use super::view::View;
 use crate::figures::Skipped;
 use crate::profile::{ComponentHeader, ComponentSummary};
@@ -24,17 +25,20 @@ impl View<'_> {
     ) -> String {
         let all: Nanos = component.passes.iter().copied().sum();
         let ran = component.passes.len();
+        let whole = header.prediction.as_ref().filter(|_| ran == header.passes as usize);
+        let predicted = whole.map_or(String::new(), |one| as_predicted(all, one.makespan));
         let mut text = format!(
-            "{} passes of {} leave out {} uses of blocks, {} of compute (estimated); its {ran} passes take {} ({})",
+            "{} passes of {} leave out {} uses of blocks, {} of compute (estimated); its {ran} passes take {} ({}){}",
             (0..header.passes).filter(|&pass| header.leaves_out(pass)).count(),
             component.name,
             skipped.uses,
             skipped.compute.human(),
             all.human(),
             self.summary.origin,
+            predicted,
         );
         text += &format!(
-            ", where {} passes were predicted to take {} if every block ran",
+            ". Of all {} passes {} is predicted if every block ran",
             header.passes,
             skipped.whole.human()
         );

@@ -56,7 +56,12 @@ pub fn trace_with(profile: &Profile, planned: Option<&Profile>) -> String {
         })
     );
     let mut events = names(profile);
-    for (correlation, span) in (1u64..).zip(&profile.spans) {
+    // What a pass leaves out did not run: no reader of traces is to count it.
+    let ran = |span: &&Span| {
+        let header = profile.header.components.get(span.component as usize);
+        span.start < span.end || !header.is_some_and(|header| header.leaves_out(span.pass))
+    };
+    for (correlation, span) in (1u64..).zip(profile.spans.iter().filter(ran)) {
         events.push(span_event(profile, span, correlation));
     }
     let (at, time, args) = ((HOST, RUN), (view.whole.start, view.whole.end), json!({}));

@@ -104,7 +104,12 @@ impl View<'_> {
                 + &predicted.map_or(String::new(), |one| as_predicted(*first, one.first_pass))
                 + ".";
         }
-        let mut line = format!("A steady pass of {name} takes {} ({origin})", steady.human());
+        let what = if header.skipped.is_some() { "that runs every block" } else { "" };
+        let what = format!(
+            "{}{what} of {name}",
+            if what.is_empty() { "A steady pass" } else { "A pass " }
+        );
+        let mut line = format!("{what} takes {} ({origin})", steady.human());
         let mut wrong = String::new();
         if let Some(bound) = &header.bound {
             let least = bound.any_schedule;
@@ -131,7 +136,8 @@ impl View<'_> {
                 }
             }
         }
-        if let Some(prediction) = &header.prediction {
+        // Passes beside those that leave blocks out are not steady; the whole run is what is predicted of them.
+        if let Some(prediction) = header.prediction.as_ref().filter(|_| header.skipped.is_none()) {
             line += &as_predicted(steady, prediction.pass);
         }
         line + "." + &wrong
@@ -233,7 +239,7 @@ impl View<'_> {
 }
 
 /// The end of a sentence on a pass: how far its plan was off.
-fn as_predicted(actual: Nanos, predicted: Nanos) -> String {
+pub(super) fn as_predicted(actual: Nanos, predicted: Nanos) -> String {
     match Against::of(actual, predicted) {
         Against::Equal => ", as its plan predicted".to_owned(),
         Against::Unknown => String::new(),

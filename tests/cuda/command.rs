@@ -278,23 +278,37 @@ fn until_watched(process: u32) {
 #[test]
 fn ctrl_c_stops_at_a_pass_and_keeps_the_profile() {
     let Some(story) = Story::new() else { return };
-    let more = ["--passes", "2000", "--compute", "spin", "--graph", "off", "-o", "run.json"];
-    let args = [&RUN[..], &more].concat();
-    let mut command = story.command(&args);
-    // Every operation takes some real time, so that the run is still there when the signal comes.
-    command.env("VRAMPLAN_STANDIN", "real_delay_us=200");
-    let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started");
-    until_watched(child.id());
-    std::thread::sleep(std::time::Duration::from_millis(700));
-    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(signal.expect("kill").success());
-    let output = child.wait_with_output().expect("an end");
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(6), "{err}");
-    assert!(err.contains("interrupted after ") && err.contains(" of 2000 passes"), "{err}");
-    let profile = story.profile("run.json");
-    assert_eq!(profile["header"]["complete"], false);
-    assert!(!profile["spans"].as_array().expect("spans").is_empty());
+    story.write("device.yaml", models::device().to_yaml().expect("yaml"));
+    story.write("tiny.safetensors", checkpoint(&models::manifest()));
+    let plan = ["plan", "tiny.safetensors", "--device", "device.yaml", "--vram", "12MiB"];
+    let made = story.run(&[&plan[..], &["--reserve", "8MiB", "-o", "disk.yaml"]].concat());
+    assert_eq!(made.code, 0, "{}", made.err);
+    let text = fs::read_to_string(story.path("disk.yaml")).expect("a plan");
+    let mut plan = vramplan::plan::Plan::from_yaml("disk.yaml", &text).expect("a plan");
+    models::onto_disk(&mut plan);
+    story.write("disk.yaml", plan.to_yaml().expect("yaml"));
+    for (file, model) in [("plan.yaml", &[][..]), ("disk.yaml", &["--model", "tiny.safetensors"])] {
+        let more = ["--passes", "2000", "--compute", "spin", "--graph", "off", "-o", "run.json"];
+        let mut command =
+            story.command(&[&["run", file, "--backend", "cuda"][..], &more, model].concat());
+        // Every operation takes some real time, so that the run is still there when the signal comes.
+        command.env("VRAMPLAN_STANDIN", "real_delay_us=200");
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started");
+        until_watched(child.id());
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(signal.expect("kill").success());
+        let output = child.wait_with_output().expect("an end");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{file}: {err}");
+        assert!(err.contains("interrupted after ") && err.contains(" of 2000 passes"), "{err}");
+        let profile = story.profile("run.json");
+        assert_eq!(profile["header"]["complete"], false);
+        assert!(!profile["spans"].as_array().expect("spans").is_empty());
+        for kind in ["context", "stream", "event", "device memory", "host memory"] {
+            assert_eq!(story.count(&format!("live:{kind}")), 0, "{file}: {kind}");
+        }
+    }
 }
 
 #[test]

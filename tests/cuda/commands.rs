@@ -181,6 +181,14 @@ fn pieces_from_disk_come_from_the_checkpoint() {
     let spans = profile["spans"].as_array().expect("spans");
     assert!(spans.iter().any(|span| span["lane"] == "disk" && span["op"] == "read"));
     assert_eq!(story.count("live:host memory"), 0);
+    // A file that ends before what is read from it.
+    let whole = fs::read(story.path("tiny.safetensors")).expect("a checkpoint");
+    story.write("tiny.safetensors", &whole[..whole.len() - 4_096]);
+    let short = story.run(&[&run[..], &["--model", "tiny.safetensors"]].concat());
+    assert_eq!(short.code, 3, "{}", short.err);
+    for kind in ["context", "stream", "event", "device memory", "host memory"] {
+        assert_eq!(story.count(&format!("live:{kind}")), 0, "{kind}");
+    }
 }
 
 /// Symbol, call and status of a fault, or another setting; whether the run had begun by then.

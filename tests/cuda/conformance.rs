@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vramplan::backend::cuda::{Cuda, Options, Pattern, Verify, Work};
+use vramplan::backend::cuda::{Choice, Cuda, Options, Pattern, Verify, Work};
 use vramplan::backend::sim::Sim;
 use vramplan::backend::{Backend, Discard, Recorder};
 use vramplan::lane::{Lane, OpKind};
@@ -10,6 +10,7 @@ use vramplan::plan::{Granularity, Plan};
 use vramplan::profile::{Measured, Span, VramSample};
 use vramplan::program::image::HostMemory;
 use vramplan::units::Nanos;
+use vramplan::workload::{Copies, Skip};
 
 use crate::driver::{self, Session};
 use crate::models;
@@ -120,6 +121,32 @@ fn blocks_that_take_turns_compute_on_their_own_bytes() {
 }
 
 #[test]
+fn uses_that_passes_leave_out_neither_copy_nor_compute() {
+    let session = driver::session();
+    let (_, whole) = on_gpu(&session, &models::plan(40), options());
+    for copies in [Copies::Cancelled, Copies::Kept] {
+        let mut request = models::request(40);
+        let passes = ["1", "3"].map(|range| range.parse().expect("a pass")).to_vec();
+        let blocks = ["double_blocks.2", "single_blocks.1"];
+        let blocks = blocks.map(|block| format!("transformer.{block}")).to_vec();
+        request.workload.skips.push(Skip { blocks, passes, copies });
+        let plan = request.plan().expect("a plan");
+        let (gpu, measured) = on_gpu(&session, &plan, options());
+        assert_eq!(operations(&gpu), operations(&in_simulator(&plan)));
+        let left = gpu.spans.iter().filter(|s| s.op == OpKind::Copy && s.bytes.is_zero());
+        assert_eq!(left.count() > 0, copies == Copies::Cancelled);
+        assert_eq!(measured.verified_passes, plan.components[0].passes);
+        assert_eq!(measured.digest, whole.digest, "every block ran in some pass");
+        let (program, images) = models::lowered(&plan);
+        let graph = Options { graph: Choice::On, ..options() };
+        let cuda = Cuda::new(session.gpu(), &images, &PATTERN, graph);
+        let error = cuda.run(&program, &mut Discard::default()).expect_err("passes that differ");
+        assert_eq!(error.to_string(), "--graph on: passes leave blocks out");
+    }
+    session.assert_no_leaks();
+}
+
+#[test]
 fn dependencies_and_lanes_hold_in_measured_times() {
     let session = driver::session();
     let plan = models::plan(50);
@@ -203,7 +230,7 @@ fn touch_reads_and_sampling_leaves_out() {
 }
 
 /// Times of events come as milliseconds in 24 bits, each pass anew.
-const ROUNDING: u64 = 100;
+pub const ROUNDING: u64 = 100;
 
 #[test]
 fn the_stand_ins_times_are_the_simulators() {
@@ -311,7 +338,7 @@ fn streams_that_run_late_change_nothing() {
 #[test]
 fn a_program_without_its_waits_is_caught() {
     let Some(session) = driver::stand_in_session() else { return };
-    session.set("real_delay_us", 100);
+    session.set("copy_delay_us", 3_000);
     let (mut program, images) = models::lowered(&models::plan(40));
     for op in program.phases[0].schedule.ops.iter_mut().filter(|op| op.kind == OpKind::Compute) {
         op.waits.clear();

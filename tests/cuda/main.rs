@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "the stand-in is a C library")]
 #![expect(clippy::panic, clippy::cast_possible_truncation, reason = "small numbers, loud failures")]
 
+mod boundaries;
 mod command;
 mod commands;
 mod conformance;

@@ -5,12 +5,13 @@
 use vramplan::device::{DeviceSpec, Link};
 use vramplan::model::Manifest;
 use vramplan::plan::{
-    ComponentInput, Granularity, HostMemory, Plan, Policy, Request, Residency, Unit, bound,
+    ComponentInput, Granularity, HostBudget, HostMemory, Plan, Policy, Request, Residency, Unit,
+    bound,
 };
 use vramplan::program::image::{ComponentImage, images};
 use vramplan::program::{self, Program};
 use vramplan::units::{Bytes, Nanos, Rate};
-use vramplan::workload::Workload;
+use vramplan::workload::{Passes, Workload};
 
 /// Two lists of blocks with matrices, biases and odd sizes, and a root.
 const MANIFEST: &str = "
@@ -106,7 +107,7 @@ pub fn pipeline(percent: u64) -> Plan {
 }
 
 /// The model with its second denoiser.
-fn both() -> Manifest {
+pub fn both() -> Manifest {
     let second = MANIFEST.to_owned()
         + "  - name: transformer_2
     root: {tensors: [[x_embedder.weight, bf16, [192, 64]]]}
@@ -114,6 +115,44 @@ fn both() -> Manifest {
       - {list: single_blocks, kind: single, count: 6}
 ";
     Manifest::from_yaml("small", &second).expect("a manifest")
+}
+
+/// Two denoisers of so many passes each, the second after the first, so many times, under a budget in percent of the
+/// first one's weights.
+pub fn boundary(percent: u64, passes: (u32, u32), generations: u32) -> Plan {
+    boundary_request(percent, passes, generations).plan().expect("a plan")
+}
+
+/// A request for it.
+pub fn boundary_request(percent: u64, passes: (u32, u32), generations: u32) -> Request {
+    let mut request = request_for(both(), percent);
+    request.components = vec!["transformer".into(), "transformer_2".into()];
+    let passes = [("transformer", passes.0), ("transformer_2", passes.1)];
+    let passes = passes.map(|(name, passes)| (name.to_owned(), passes));
+    request.workload.passes = Passes::ByComponent(passes.into());
+    let used = Nanos::new(25_000);
+    request.workload.compute.insert("transformer_2.single_blocks.*".into(), used);
+    Request { generations, ..request }
+}
+
+/// A plan whose pieces come from disk where so many percent of the weights do not fit the host.
+pub fn plan_on_host(percent: u64, host: u64) -> Plan {
+    let mut request = request(percent);
+    on_host(&mut request, host);
+    request.plan().expect("a plan")
+}
+
+/// The model may take so many percent of its weights of host memory.
+pub fn on_host(request: &mut Request, percent: u64) {
+    let all: u64 =
+        request.manifest.components.iter().map(|c| c.total_bytes(&request.manifest).get()).sum();
+    let bytes = Bytes::new(all * percent / 100);
+    request.device.disk = Some(disk());
+    request.host = Some(HostBudget { bytes, lockable: bytes });
+}
+
+fn disk() -> Link {
+    Link { rate: Rate::new(3_000_000_000), latency: Nanos::new(80_000), points: vec![] }
 }
 
 /// Our plan, with every second streamed piece read from disk for each use.
@@ -125,9 +164,14 @@ pub fn plan_from_disk(percent: u64) -> Plan {
 
 /// Every second streamed piece is read from disk for each use.
 pub fn onto_disk(plan: &mut Plan) {
-    let disk = Link { rate: Rate::new(3_000_000_000), latency: Nanos::new(80_000), points: vec![] };
-    plan.device.disk = Some(disk);
-    let blocks = plan.components[0].blocks.iter_mut();
+    onto_disk_from(plan, 0);
+}
+
+/// The same for this component and those after it.
+pub fn onto_disk_from(plan: &mut Plan, component: usize) {
+    plan.device.disk = Some(disk());
+    let blocks =
+        plan.components[component..].iter_mut().flat_map(|component| &mut component.blocks);
     let pieces = blocks.flat_map(|block| &mut block.pieces);
     let streamed = pieces.filter_map(|piece| match &mut piece.residency {
         Residency::Streamed(stream) => Some(stream),
@@ -166,7 +210,7 @@ pub fn lowered(plan: &Plan) -> (Program, Vec<ComponentImage>) {
 pub fn wide(percent: u64) -> Request {
     let text = MANIFEST.replace("count: 5", "count: 110").replace("count: 7", "count: 140");
     let mut request = request_for(Manifest::from_yaml("wide", &text).expect("a manifest"), percent);
-    request.workload.passes = vramplan::workload::Passes::Main(20);
+    request.workload.passes = Passes::Main(20);
     request
 }
 

@@ -9,6 +9,11 @@
 # VRAMPLAN_PASSES=8                       passes per run
 # VRAMPLAN_POLICIES="sync,vllm-omni"      policies to run beside ours; all of them with "all", which takes hours: every
 #                                         run fills page-locked memory with the whole model
+# VRAMPLAN_PIPELINES="wan2.2-t2v-a14b"    models whose components run one after the other (the denoisers; VRAMPLAN_COMPONENTS
+#                                         names others); default: those of the above that have two denoisers
+# VRAMPLAN_CHECKPOINT=FILE                what reads from disk are measured with; default: one of 40 blocks of 64 MiB is
+#                                         written ("BLOCKS BYTES" in VRAMPLAN_CHECKPOINT_SIZE for another)
+# VRAMPLAN_DISK=3GB/s                     what its disk reads
 # VRAMPLAN_BIN=target/release/vramplan    a binary that is built already
 # VRAMPLAN_TESTS, VRAMPLAN_BENCH          commands instead of `cargo test` and `cargo bench`
 # CUBLAS=/path/to/lib                     folder of libcublasLt.so.12 or .13, where it is not on the loader's path
@@ -101,6 +106,57 @@ print(p["peak_bytes"] - reserve, reserve)')
       --backend cuda --compute spin --graph off -o "$folder/compare" >&2
     try "$vp" report "$folder/spin.json.gz" -o "$folder/report" >&2
   done
+done
+
+# Components one after the other, twice: what the plan hides at their boundaries.
+for model in ${VRAMPLAN_PIPELINES-$models}; do
+  name=$(basename "$model" .yaml)
+  on=(--device "$out/gpu.yaml" --components "${VRAMPLAN_COMPONENTS:-dit}" --generations 2 --passes "$passes")
+  # All weights of these components and their largest reserve, from plans of each that surely fit.
+  read -r count total reserve < <("$vp" plan "$model" "${on[@]}" ${workload[@]+"${workload[@]}"} --vram 4TiB --format json 2>/dev/null | python3 -c '
+import json, sys
+p = json.load(sys.stdin)
+reserve = p["budget_bytes"] - p["weights_budget_bytes"]
+print(len(p["components"]), p["peak_bytes"] - reserve, reserve)' || echo 0 0 0)
+  if [ "${count:-0}" -lt 2 ]; then say "$name: no two components to run one after the other"; continue; fi
+  for share in $shares; do
+    folder="$out/$name-boundary-$share"
+    budget=$((total * share / 100 + reserve))
+    if [ "$budget" -gt "$vram" ]; then say "$name in turn at $share %: $budget bytes are not free"; continue; fi
+    say "$name, components in turn, at $share %: $budget bytes"
+    mkdir -p "$folder"
+    if ! "$vp" plan "$model" "${on[@]}" ${workload[@]+"${workload[@]}"} --vram "$budget" -o "$folder/pipeline.yaml" >/dev/null; then
+      say "$name in turn at $share %: no plan fits"; continue
+    fi
+    run=("$vp" run "$folder/pipeline.yaml" --backend cuda)
+    try "${run[@]}" --compute spin --graph off -o "$folder/spin.json.gz" >&2
+    try "${run[@]}" --compute spin --graph auto -o "$folder/graph.json.gz" >&2
+    try "${run[@]}" --model "$model" --compute spin --graph off --verify -o "$folder/verify.json.gz" >&2
+    try "${run[@]}" --model "$model" --compute spin --graph auto --verify -o "$folder/verify-graph.json.gz" >&2
+    try "$vp" report "$folder/spin.json.gz" -o "$folder/report" >&2
+  done
+done
+
+# Pieces from disk, through the plan's ring.
+checkpoint=${VRAMPLAN_CHECKPOINT:-}
+if [ -z "$checkpoint" ]; then
+  checkpoint="$out/checkpoint.safetensors"
+  [ -e "$checkpoint" ] || python3 tests/gpu/checkpoint.py "$checkpoint" ${VRAMPLAN_CHECKPOINT_SIZE:-40 67108864}
+fi
+size=$(stat -c %s "$checkpoint")
+for share in $shares; do
+  folder="$out/disk-$share"
+  say "$checkpoint with room for $share % of it in VRAM, and for half of what is left on the host"
+  mkdir -p "$folder"
+  host=$((size * (100 - share) / 200))
+  if ! "$vp" plan "$checkpoint" --device "$out/gpu.yaml" --tokens 4096 --passes "$passes" --reserve 64MiB \
+    --vram "$((size * share / 100 + (64 << 20)))" --host "$host" --disk "${VRAMPLAN_DISK:-3GB/s}" \
+    -o "$folder/disk.yaml" >/dev/null; then
+    say "no plan fits"; continue
+  fi
+  run=("$vp" run "$folder/disk.yaml" --backend cuda --model "$checkpoint" --tokens 4096 --write-combined off)
+  try "${run[@]}" --compute spin -o "$folder/spin.json.gz" >&2
+  try "${run[@]}" --compute spin --verify -o "$folder/verify.json.gz" >&2
 done
 
 sanitizer="not installed"

@@ -4,6 +4,7 @@ import argparse
 import gzip
 import json
 import pathlib
+import re
 import statistics
 
 
@@ -112,6 +113,57 @@ def compare_rows(base, folder):
     return {run["digest"] for run in runs if run["measured_pass_ns"] is not None}
 
 
+def boundary_rows(base, folder):
+    """The first pass of a component that follows another, from the end of the use before; what was copied by then."""
+    for file in ("spin", "graph"):
+        profile = load(folder / f"{file}.json.gz")
+        header, measured = profile["header"], profile["header"]["measured"]
+        spans = profile["spans"]
+        for n, component in enumerate(header["components"]):
+            passes, name = measured["passes"][n], component["name"]
+            if n == 0:
+                continue
+            predicted = nanos(component["prediction"]["first_pass"])
+            first, off = passes[0], passes[0] / predicted - 1
+            ended = max(s["end"] for s in spans if s["lane"] == "compute" and s["component"] == n - 1)
+            copies = [s for s in spans if s["lane"] == "h2d" and s["component"] == n]
+            early = sum(s.get("bytes", 0) for s in copies if s["start"] < ended)
+            before = f"{early / 2**20:.1f} of {sum(s.get('bytes', 0) for s in copies) / 2**20:.1f} MiB copied before"
+            text = f"{first / 1e6:.3f} ms, predicted {predicted / 1e6:.3f} ms ({off:+.1%})"
+            if len(passes) > 1:
+                later = statistics.median(passes[1:])
+                cost = predicted - nanos(component["prediction"]["pass"])
+                text += f"; the boundary costs {(first - later) / 1e6:.3f} ms, predicted {cost / 1e6:.3f} ms"
+            promised, held = ("within 5 % of predicted", abs(off) <= 0.05) if file == "spin" else ("stated", None)
+            row(f"{base}: first pass of {name}{', --graph auto' if file == 'graph' else ''}", promised, f"{text}; {before}", held)
+    found = set()
+    for file in ("verify", "verify-graph"):
+        verify = load(folder / f"{file}.json.gz")["header"]
+        found.add(verify["measured"].get("digest"))
+        row(f"{base}: every byte, {file}", "right", f"{verify['measured']['verified_passes']} passes", verify["complete"])
+    return found
+
+
+def sizes(text, key):
+    """Every value of a key in a plan's text, in bytes."""
+    units = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+    found = re.findall(rf"\b{key}: (\d+)([KMG]i?B|B|)\b", text)
+    return [int(number) * units[unit] for number, unit in found]
+
+
+def disk_rows(base, folder):
+    profile, verify = load(folder / "spin.json.gz"), load(folder / "verify.json.gz")["header"]
+    header, measured = profile["header"], profile["header"]["measured"]
+    planned = sum(sizes(header["plan"], "locked"))
+    row(f"{base}: page-locked memory", "what the plan says, to a page", f"{measured['locked']} of {planned} bytes", abs(measured["locked"] - planned) <= 4096)
+    reads = [s for s in profile["spans"] if s["op"] == "read"]
+    busy = sum(s["end"] - s["start"] for s in reads)
+    rate = f"{sum(s['bytes'] for s in reads) / busy:.2f} GB/s" if busy else "no time"
+    predicted = nanos(header["components"][0]["prediction"]["pass"])
+    row(f"{base}: pass", "stated", f"{steady(profile) / 1e6:.2f} ms, predicted {predicted / 1e6:.2f} ms; {len(reads)} reads at {rate}", None)
+    row(f"{base}: every byte of every pass", "right", f"{verify['measured']['verified_passes']} passes", verify["complete"])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=pathlib.Path)
@@ -133,6 +185,15 @@ def main():
             try:
                 part()
             except (OSError, KeyError, TypeError, IndexError, ZeroDivisionError) as missing:
+                row(f"{base}: a run", "recorded", f"{type(missing).__name__}: {missing}", False)
+    for name, rows in (("pipeline", boundary_rows), ("disk", disk_rows)):
+        for path in sorted(args.out.glob(f"*/{name}.yaml")):
+            folder, base = path.parent, path.parent.name
+            try:
+                found = rows(base, folder)
+                if found is not None:
+                    row(f"{base}: digest", "one, by streams and by graphs", ", ".join(sorted(map(str, found))), len(found) == 1)
+            except (OSError, KeyError, TypeError, IndexError, ValueError) as missing:
                 row(f"{base}: a run", "recorded", f"{type(missing).__name__}: {missing}", False)
     for model, found in digests.items():
         row(f"{model}: digest", "one for every policy and budget", ", ".join(sorted(map(str, found))), len(found) == 1)

@@ -59,6 +59,9 @@ impl Weights for Pattern {
     }
 }
 
+/// Memory is locked in whole pages (x86-64 Linux).
+pub(super) const PAGE: u64 = 4 << 10;
+
 /// Every piece begins at a multiple of this, as allocations on the device do.
 const ALIGNMENT: u64 = 256;
 
@@ -91,7 +94,7 @@ pub(super) struct Arena {
     pub places: Vec<Vec<HostPlace>>,
     /// Digests of all chunks: by block, piece, range and position. Empty unless asked for.
     pub digests: Vec<u64>,
-    /// Bytes asked for in page-locked memory.
+    /// Page-locked memory that it takes.
     pub locked: Bytes,
 }
 
@@ -126,6 +129,7 @@ impl Arena {
             }
             places.push(of_block);
         }
+        let pinned = pinned.next_multiple_of(PAGE);
         let memory = PinnedMemory::new(gpu, pinned, false, making.write_combined).map_err(|failure| {
             let component = &component.component;
             let asked = Bytes::new(pinned).human();
@@ -148,7 +152,7 @@ impl Arena {
         Ok(arena)
     }
 
-    /// The address of a piece; of one from disk, counted from where it will be read to.
+    /// The address of a piece; of one from disk, which has no place here, none.
     pub fn address(&self, place: HostPlace) -> *mut u8 {
         let base = match place.memory {
             HostMemory::Pinned => self.pinned.address(),

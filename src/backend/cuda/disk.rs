@@ -1,56 +1,44 @@
-//! Turns reads from disk into a ring of page-locked slots that the copies come from.
+//! Turns reads from disk into rings of page-locked memory that the copies come from, one per component.
 //!
 //! ```text
-//! host    issue read 7 ─▶ job ─▶ reader: wait for slot and for what the read waits for, read, ready = 8
-//! h2d     … wait until ready ≥ 8 ─▶ copy ─▶ taken = 8
+//! host    issue read 7 ─▶ job ─▶ reader: wait for what the read waits for, read into its place, disk = 8
+//! h2d     … wait until disk ≥ 8 ─▶ copy 5 from there ─▶ h2d = 6 ─▶ a read that takes its place waits for that
 //! ```
 //!
-//! The host thread that issues never waits for a read: the copy's stream waits for a number in mapped memory that the
-//! reader writes, and the reader waits for numbers that streams write. Numbers only rise, so nobody misses one. A
-//! failed or abandoned run sets `ready` as high as it goes: the streams run out and the error is told.
+//! Size and offsets of a ring are the plan's ([`Phase::ring`], `Place::host_at`), and so is what a read waits for: the
+//! copy that last took its place. One thread reads, in the program's order: it is the disk lane.
+//!
+//! The host thread that issues never waits for a read: by lane, a number in mapped memory says how many of its
+//! operations have ended. The reader writes that of the disk, which streams wait for; streams write theirs where a
+//! read waits for them. Numbers only rise, over all phases, so nobody misses one. A failed or abandoned run sets the
+//! disk's as high as it goes: the streams run out and the error is told.
 
-#![expect(unsafe_code, reason = "hands slots of owned memory to one reader at a time")]
+#![expect(unsafe_code, reason = "hands stretches of owned memory to one reader")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::arena::{Stretch, Weights};
+use super::arena::{PAGE, Stretch, Weights};
 use super::clock;
 use super::driver::unavailable;
 use super::gpu::Gpu;
 use super::memory::{Device, PinnedMemory};
+use super::part::LANES;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::lane::{Lane, OpKind};
-use crate::program::Phase;
 use crate::program::image::{ComponentImage, HostMemory, PieceImage};
+use crate::program::{Phase, Place, Program};
 use crate::units::Bytes;
-
-/// Slots of the ring: one is copied from, one is read into, two are ahead.
-const SLOTS: u32 = 4;
-
-/// The numbers in mapped memory: one per lane, then `ready` and `taken`.
-const READY: usize = Lane::ALL.len();
-const TAKEN: usize = READY + 1;
-const NUMBERS: usize = TAKEN + 1;
 
 /// Numbers are compared as signed differences.
 const HIGHEST: u32 = i32::MAX as u32;
 
 /// How long the reader sleeps between looks at a number.
 const NAP: Duration = Duration::from_micros(20);
-
-/// The ring and the numbers of a component; made before the first pass.
-pub(super) struct Staging {
-    slots: PinnedMemory,
-    numbers: PinnedMemory,
-    seen_by_device: Device,
-    slot: u64,
-}
 
 /// Refuses what cannot be read, before anything is allocated.
 pub(super) fn check(gpu: &Gpu, phase: &Phase, image: &ComponentImage) -> Result<()> {
@@ -59,29 +47,23 @@ pub(super) fn check(gpu: &Gpu, phase: &Phase, image: &ComponentImage) -> Result<
     }
     let missing = |missing| format!("the plan reads from disk for each use, and {missing}");
     gpu.driver.value().map_err(|reason| unavailable(missing(reason)))?;
-    let ops = &phase.schedule.ops;
+    let component = &phase.component;
     if image.blocks.iter().flat_map(|block| &block.pieces).any(unreadable) {
-        let component = &phase.component;
         return Err(Error::usage(format!("{component}: pieces from disk are never copied back")));
     }
-    // The n-th copy from the ring takes what the n-th read brought.
-    let mut reads = Vec::new();
-    let mut copies = Vec::new();
-    for (n, op) in ops.iter().enumerate() {
-        match op.kind {
-            OpKind::Read => reads.push(n),
-            OpKind::Copy => copies.extend(read_of(phase, n)),
-            _ => {}
-        }
+    let pieces = image.blocks.iter().zip(&phase.places);
+    let mut pieces = pieces.flat_map(|(block, places)| block.pieces.iter().zip(places));
+    let outside = |(piece, place): (&PieceImage, &Place)| {
+        let end = place.host_at.iter().max().map(|at| at.saturating_add(piece.bytes()));
+        piece.memory == HostMemory::Disk && end.is_none_or(|end| end > phase.ring.get())
+    };
+    match pieces.any(outside) {
+        true => Err(Error::usage(format!(
+            "{component}: a piece from disk lies outside of its ring of {}",
+            phase.ring.human()
+        ))),
+        false => Ok(()),
     }
-    if reads == copies {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "{}: pieces are copied in another order than they are read from disk; the cuda backend reads ahead in a ring \
-         and cannot; keep them in host memory (from: pinned)",
-        phase.component
-    )))
 }
 
 /// A piece from disk whose bytes would have to go back there.
@@ -89,252 +71,271 @@ fn unreadable(piece: &PieceImage) -> bool {
     piece.memory == HostMemory::Disk && piece.returns
 }
 
-/// The read that a copy waits for.
-pub(super) fn read_of(phase: &Phase, copy: usize) -> Option<usize> {
-    let ops = &phase.schedule.ops;
-    let waits = ops[copy].waits.iter().filter(|wait| wait.passes_back == 0);
-    waits.map(|wait| wait.op).find(|&op| ops[op].kind == OpKind::Read)
+/// The rings of all components and the numbers; made before the first pass.
+pub(super) struct Staging {
+    /// By component: its ring and its bytes.
+    rings: Vec<Option<(PinnedMemory, u64)>>,
+    numbers: PinnedMemory,
+    seen_by_device: Device,
 }
 
 impl Staging {
-    /// A ring for the largest piece that is read from disk; none where none is.
-    pub fn new(gpu: &Rc<Gpu>, image: &ComponentImage) -> Result<Option<Self>> {
-        let pieces = image.blocks.iter().flat_map(|block| &block.pieces);
-        let from_disk = pieces.filter(|piece| piece.memory == HostMemory::Disk);
-        let Some(slot) = from_disk.map(|piece| piece.bytes()).max() else { return Ok(None) };
-        let slot = slot.next_multiple_of(4 << 10);
-        let slots = PinnedMemory::new(gpu, slot * u64::from(SLOTS), false, false)?;
-        let mut numbers = PinnedMemory::new(gpu, 4 * NUMBERS as u64, true, false)?;
+    /// The rings that a program says; none where nothing is read from disk.
+    pub fn new(gpu: &Rc<Gpu>, program: &Program) -> Result<Option<Self>> {
+        let count = program.phases.iter().map(|phase| phase.of + 1).max().unwrap_or(0);
+        let mut sizes = vec![0; count];
+        for phase in &program.phases {
+            if phase.schedule.ops.iter().any(|op| op.kind == OpKind::Read) {
+                sizes[phase.of] = phase.ring.get().max(sizes[phase.of]);
+            }
+        }
+        if sizes.iter().all(|&size| size == 0) {
+            return Ok(None);
+        }
+        let mut rings = Vec::with_capacity(count);
+        for bytes in sizes.into_iter().map(|size| size.next_multiple_of(PAGE)) {
+            let ring = (bytes > 0).then(|| PinnedMemory::new(gpu, bytes, false, false));
+            let ring = ring.transpose().map_err(|failure| {
+                let asked = Bytes::new(bytes).human();
+                Error::Run(format!(
+                    "{asked} of page-locked memory for reads from disk were refused: {failure}"
+                ))
+            })?;
+            rings.push(ring.map(|ring| (ring, bytes)));
+        }
+        let mut numbers = PinnedMemory::new(gpu, 4 * LANES as u64, true, false)?;
         numbers.bytes_mut().fill(0);
         let seen_by_device = numbers.device_address()?;
-        Ok(Some(Self { slots, numbers, seen_by_device, slot }))
+        Ok(Some(Self { rings, numbers, seen_by_device }))
     }
 
-    /// Page-locked memory that it takes.
+    /// Page-locked memory that the rings take.
     pub fn locked(&self) -> Bytes {
-        Bytes::new(self.slot * u64::from(SLOTS))
+        self.rings.iter().flatten().map(|(_, bytes)| Bytes::new(*bytes)).sum()
     }
 
-    /// Where the n-th read brings its piece.
-    pub fn address(&self, read: u32) -> *mut u8 {
-        let at = u64::from(read % SLOTS) * self.slot;
-        self.slots.address().wrapping_add(usize::try_from(at).unwrap_or(usize::MAX))
-    }
-
-    fn number(&self, which: usize) -> &AtomicU32 {
+    fn number(&self, lane: usize) -> &AtomicU32 {
         // SAFETY: aligned, inside an allocation that lives as long as `self`; the device writes whole numbers.
-        unsafe { AtomicU32::from_ptr(self.numbers.address().cast::<u32>().wrapping_add(which)) }
-    }
-
-    fn device(&self, which: usize) -> Device {
-        self.seen_by_device.plus(4 * which as u64)
-    }
-
-    /// The stream goes on when the n-th read is there.
-    pub fn await_read(&self, stream: &Stream, read: u32) -> Result<()> {
-        stream.wait_value(self.device(READY), read + 1)
-    }
-
-    /// The stream says that the n-th read's slot is free.
-    pub fn taken(&self, stream: &Stream, read: u32) -> Result<()> {
-        stream.write_value(self.device(TAKEN), read + 1)
-    }
-
-    /// The stream says how many operations of its lane have ended.
-    pub fn ended(&self, stream: &Stream, lane: Lane, count: u32) -> Result<()> {
-        stream.write_value(self.device(lane.index()), count)
-    }
-
-    /// Before a phase all numbers are zero.
-    pub fn reset(&self) {
-        for which in 0..NUMBERS {
-            self.number(which).store(0, Ordering::Release);
-        }
-    }
-
-    /// Lets every stream go on, whatever it waits for.
-    pub fn abandon(&self) {
-        self.number(READY).store(HIGHEST, Ordering::Release);
+        unsafe { AtomicU32::from_ptr(self.numbers.address().cast::<u32>().wrapping_add(lane)) }
     }
 }
 
 /// One read that was issued.
 pub(super) struct Job {
-    /// Its number.
-    pub read: u32,
-    /// What is read.
+    /// Its number on the disk lane.
+    pub number: u64,
+    /// What is read: component, block, piece.
+    pub of: usize,
     pub block: usize,
     pub piece: usize,
+    /// Where to in the component's ring.
+    pub at: u64,
+    /// Whether its use is left out: nothing is read, in its turn.
+    pub left_out: bool,
     /// By lane, how many of its operations must have ended.
-    pub after: Vec<(Lane, u32)>,
+    pub after: Vec<(Lane, u64)>,
 }
 
-/// What the issuing thread and the reader share.
+/// What the issuing thread and the reader share in one run.
 pub(super) struct Disk<'a> {
-    image: &'a ComponentImage,
+    images: &'a [ComponentImage],
     weights: &'a dyn Weights,
-    numbers: [&'a AtomicU32; NUMBERS],
-    slots: Slots,
+    /// By lane: operations that have ended.
+    numbers: [&'a AtomicU32; LANES],
+    seen_by_device: Device,
+    rings: Rings,
+    jobs: Mutex<VecDeque<Job>>,
+    asked: Condvar,
     stop: AtomicBool,
     failed: Mutex<Option<Error>>,
-    /// By read: its start and end, until they are taken.
-    times: Mutex<BTreeMap<u32, (Instant, Instant)>>,
+    has_failed: AtomicBool,
+    /// By number of the read: its start and end, until they are taken.
+    times: Mutex<BTreeMap<u64, (Instant, Instant)>>,
 }
 
-/// The ring, for the reader.
-struct Slots {
-    start: *mut u8,
-    slot: u64,
-}
+/// The rings, for the reader: the first byte and the size of each.
+struct Rings(Vec<Option<(*mut u8, u64)>>);
 
-// SAFETY: the address of page-locked memory that outlives the reader; a slot is written by the reader alone between
-// `taken` and `ready`, and read by the device alone between `ready` and `taken`.
-unsafe impl Send for Slots {}
+// SAFETY: addresses of page-locked memory that outlives the reader. A stretch is written by the reader alone, after the
+// copies from it that the program has it wait for, and read by the device alone, after the reader's number says so.
+unsafe impl Send for Rings {}
 // SAFETY: as above; only the one reader writes through it.
-unsafe impl Sync for Slots {}
+unsafe impl Sync for Rings {}
+
+impl Rings {
+    /// So many bytes of a ring; none where it has not got them.
+    fn at(&self, of: usize, at: u64, bytes: u64) -> Option<*mut u8> {
+        let (start, size) = (*self.0.get(of)?)?;
+        let end = at.checked_add(bytes)?;
+        (end <= size).then_some(start.wrapping_add(usize::try_from(at).ok()?))
+    }
+}
 
 impl<'a> Disk<'a> {
-    pub fn new(staging: &'a Staging, image: &'a ComponentImage, weights: &'a dyn Weights) -> Self {
-        staging.reset();
+    /// All numbers are zero again.
+    pub fn new(
+        staging: &'a Staging,
+        images: &'a [ComponentImage],
+        weights: &'a dyn Weights,
+    ) -> Self {
+        let numbers: [&AtomicU32; LANES] = std::array::from_fn(|lane| staging.number(lane));
+        for number in numbers {
+            number.store(0, Ordering::Release);
+        }
+        let rings = staging.rings.iter();
+        let rings = rings.map(|ring| ring.as_ref().map(|(memory, size)| (memory.address(), *size)));
         Self {
-            image,
+            images,
             weights,
-            numbers: std::array::from_fn(|which| staging.number(which)),
-            slots: Slots { start: staging.slots.address(), slot: staging.slot },
+            numbers,
+            seen_by_device: staging.seen_by_device,
+            rings: Rings(rings.collect()),
+            jobs: Mutex::default(),
+            asked: Condvar::new(),
             stop: AtomicBool::new(false),
             failed: Mutex::new(None),
+            has_failed: AtomicBool::new(false),
             times: Mutex::new(BTreeMap::new()),
         }
     }
 
-    /// Reads what is asked for, in order, until nobody asks any more. Runs on a thread of its own.
-    pub fn serve(&self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            if !self.until(&job) || self.has_failed() {
+    /// Where a piece from disk lies in its ring in a pass.
+    pub fn address(&self, phase: &Phase, place: &Place, pass: u32) -> Option<*mut u8> {
+        let (from, to) = place.host_range(pass)?;
+        self.rings.at(phase.of, from, to - from)
+    }
+
+    fn device(&self, lane: Lane) -> Device {
+        self.seen_by_device.plus(4 * lane.index() as u64)
+    }
+
+    /// The stream goes on when the n-th read has ended.
+    pub fn await_read(&self, stream: &Stream, number: u64) -> Result<()> {
+        stream.wait_value(self.device(Lane::Disk), counted(number + 1))
+    }
+
+    /// The stream says how many operations of its lane have ended.
+    pub fn ended(&self, stream: &Stream, lane: Lane, count: u64) -> Result<()> {
+        stream.write_value(self.device(lane), counted(count))
+    }
+
+    /// Lets every stream go on, whatever it waits for.
+    pub fn abandon(&self) {
+        self.numbers[Lane::Disk.index()].store(HIGHEST, Ordering::Release);
+    }
+
+    /// Asks for a read.
+    pub fn ask(&self, job: Job) {
+        lock(&self.jobs).push_back(job);
+        self.asked.notify_one();
+    }
+
+    /// Reads what is asked for, in order, until it is stopped. Runs on a thread of its own.
+    pub fn serve(&self) {
+        while let Some(job) = self.next_job() {
+            if !self.until(&job) || self.has_failed.load(Ordering::Acquire) {
                 continue;
             }
             let start = clock::host_now();
             if let Err(error) = self.read(&job) {
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                self.numbers[READY].store(HIGHEST, Ordering::Release);
+                lock(&self.failed).get_or_insert(error);
+                self.has_failed.store(true, Ordering::Release);
+                self.abandon();
                 continue;
             }
-            let times = (start, clock::host_now());
-            let mut all = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-            all.insert(job.read, times);
-            drop(all);
+            lock(&self.times).insert(job.number, (start, clock::host_now()));
             // Whoever abandoned the run has set it as high as it goes.
-            let next = job.read + 1;
-            let ready = self.numbers[READY];
-            let _ = ready.compare_exchange(job.read, next, Ordering::AcqRel, Ordering::Acquire);
+            let (before, after) = (counted(job.number), counted(job.number + 1));
+            let ended = self.numbers[Lane::Disk.index()];
+            let _ = ended.compare_exchange(before, after, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    /// Waits for a job; none once it is stopped.
+    fn next_job(&self) -> Option<Job> {
+        let mut jobs = lock(&self.jobs);
+        loop {
+            if self.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            match jobs.pop_front() {
+                Some(job) => return Some(job),
+                None => jobs = self.asked.wait(jobs).unwrap_or_else(PoisonError::into_inner),
+            }
         }
     }
 
     /// Waits until a job may begin; false where the run is over.
     fn until(&self, job: &Job) -> bool {
-        let free = (TAKEN, (job.read + 1).saturating_sub(SLOTS));
-        let after = job.after.iter().map(|&(lane, count)| (lane.index(), count));
-        for (which, least) in after.chain([free]) {
-            while self.numbers[which].load(Ordering::Acquire) < least {
-                if self.stop.load(Ordering::Relaxed) {
+        for &(lane, least) in &job.after {
+            while self.numbers[lane.index()].load(Ordering::Acquire) < counted(least) {
+                if self.stop.load(Ordering::Acquire) {
                     return false;
                 }
                 nap();
             }
         }
-        !self.stop.load(Ordering::Relaxed)
+        !self.stop.load(Ordering::Acquire)
     }
 
     fn read(&self, job: &Job) -> Result<()> {
-        let block = &self.image.blocks[job.block];
-        let at = u64::from(job.read % SLOTS) * self.slots.slot;
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        let mut into = {
-            let length = usize::try_from(self.slots.slot).unwrap_or(0);
-            // SAFETY: one slot of owned memory, which no copy reads and nobody else writes until it is `ready`.
-            unsafe { std::slice::from_raw_parts_mut(self.slots.start.wrapping_add(at), length) }
+        if job.left_out {
+            return Ok(());
+        }
+        let image = &self.images[job.of];
+        let block = &image.blocks[job.block];
+        let piece = &block.pieces[job.piece];
+        let Some(start) = self.rings.at(job.of, job.at, piece.bytes()) else {
+            return Err(Error::Internal("a read outside of its ring".to_owned()));
         };
-        for range in &block.pieces[job.piece].ranges {
+        let mut into = {
+            let length = usize::try_from(piece.bytes()).unwrap_or(0);
+            // SAFETY: inside one ring, which was just compared; no copy reads it and nobody else writes it until this
+            // read has ended, by the program's proof.
+            unsafe { std::slice::from_raw_parts_mut(start, length) }
+        };
+        for range in &piece.ranges {
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             let (now, rest) = into.split_at_mut(length.min(into.len()));
             into = rest;
-            let component = &self.image.component;
+            let component = &image.component;
             self.weights.read(Stretch { component, block, offset: range.start }, now)?;
         }
         Ok(())
     }
 
-    fn has_failed(&self) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
     /// The first read that failed.
     pub fn failure(&self) -> Option<Error> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.failed).take()
     }
 
     /// When a read ran; those before it are forgotten.
-    pub fn times(&self, read: u32) -> Option<(Instant, Instant)> {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut from_here = times.split_off(&read);
-        let found = from_here.remove(&read);
+    pub fn times(&self, number: u64) -> Option<(Instant, Instant)> {
+        let mut times = lock(&self.times);
+        let mut from_here = times.split_off(&number);
+        let found = from_here.remove(&number);
         *times = from_here;
         found
     }
 
     /// The reader stops as soon as it can.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        let jobs = lock(&self.jobs);
+        self.stop.store(true, Ordering::Release);
+        drop(jobs);
+        self.asked.notify_one();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Operations that have ended, as the device writes it.
+fn counted(operations: u64) -> u32 {
+    u32::try_from(operations).unwrap_or(u32::MAX)
 }
 
 fn nap() {
     std::thread::sleep(NAP);
-}
-
-/// The issuing thread's side: numbers of reads, and the way to the reader.
-pub(super) struct Reads<'a> {
-    pub disk: &'a Disk<'a>,
-    pub staging: &'a Staging,
-    /// None once nothing more will be read.
-    jobs: Option<Sender<Job>>,
-    next: u32,
-    /// By row of passes and operation: the number of the read.
-    by_row: Vec<Vec<u32>>,
-}
-
-impl<'a> Reads<'a> {
-    pub fn new(
-        (disk, staging): (&'a Disk<'a>, &'a Staging),
-        jobs: Sender<Job>,
-        (rows, ops): (usize, usize),
-    ) -> Self {
-        Self { disk, staging, jobs: Some(jobs), next: 0, by_row: vec![vec![0; ops]; rows] }
-    }
-
-    /// Asks for a read.
-    pub fn issue(
-        &mut self,
-        (row, op): (usize, usize),
-        (block, piece): (usize, usize),
-        after: Vec<(Lane, u32)>,
-    ) {
-        let read = self.next;
-        self.next += 1;
-        self.by_row[row][op] = read;
-        if let Some(jobs) = &self.jobs {
-            // A reader that is gone has told why.
-            let _ = jobs.send(Job { read, block, piece, after });
-        }
-    }
-
-    /// The number of a read that was issued.
-    pub fn number(&self, row: usize, op: usize) -> u32 {
-        self.by_row[row][op]
-    }
-
-    /// Nothing more will be read.
-    pub fn close(&mut self) {
-        self.jobs = None;
-    }
 }

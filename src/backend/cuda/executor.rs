@@ -1,28 +1,60 @@
-//! Turns a phase of a program into driver calls in its order of issue, and the events they record into spans.
+//! Turns the phases of a program into driver calls in its order of issue, and the events they record into spans.
+//!
+//! Streams are made once for the whole run, so lanes run on from one component to the next: what the plan hides at a
+//! boundary is hidden on the device.
 //!
 //! ```text
-//! host     issue pass 0 │ issue pass 1 │ read pass 0, issue pass 2 │ read pass 1 …      never waits inside a pass
-//! streams  compute, h2d, d2h: one each, in order; what the program waits for across them is an event
+//! host     issue a, last pass │ copies of b, as far as they can │ read a │ issue b, first pass │ …
+//! h2d      a3 ██ b0 ███ b1 ███ b2 ██ b3 ███         b1 takes the bytes of a1: h2d waits for that use's event alone
+//! compute  a1 ██ a2 ██ a3 ███  b0 ██ b1 ██ …
 //! ```
 //!
-//! The host runs at most [`Settings::in_flight`] passes ahead; before it goes further it waits for the end of the
-//! oldest one and reads its times, so events are used again and memory does not grow with the run. Inside a pass it
-//! allocates nothing, calls nothing back and waits for nothing, except where the program itself says that the host
-//! does.
+//! | what | is | from when to when |
+//! |---|---|---|
+//! | [`Run`] | streams, marks, passes in flight | the run |
+//! | [`Prepared`] | what a phase needs that was made before: image, arena, compute, room for digests | the run |
+//! | [`Part`] | a phase's steps, numbers on their lanes, events, graphs | made [`AHEAD`] phases before it is issued, gone when its last pass has been read; its events are used again |
+//! | [`Reader`] | times of all lanes, in one timeline | the run |
+//! | [`Disk`] | one reader thread, one ring per component | the run |
+//!
+//! Who waits for what:
+//!
+//! * **An operation** waits for what the program says, by an event of the operation it waits for; what its stream has
+//!   waited for already, or what the host has seen end, is left out ([`Run::known`]).
+//! * **The first pass of a phase** waits besides for what the program says of the phases before ([`Enter`]): for the
+//!   event of one operation, for all of them (the last mark on every other stream), or for nothing. Events that
+//!   a later phase waits for have a row of their own in every pass that it may name, and live as long as their part.
+//! * **A phase that begins afresh** ([`Phase::is_apart`]: policies of other systems) has its compute stream wait for
+//!   everything first; that instant is marked, and its first pass counts from there.
+//! * **A read from disk** waits, on the reader's thread, for counts that streams write; a copy of what was read waits
+//!   for a count that the reader writes. Both are the waits of the program (see `disk`).
+//! * **A graph** holds passes between the first and the last of one phase. The first pass of a phase, which enters, and
+//!   the last, which most entries wait for, are always issued by streams, so that entries are events outside of graphs.
+//!   Where an entry names an operation of a pass inside a launch, it waits for the event at the end of that launch,
+//!   which is recorded outside: later than it needs to, never too early.
+//! * **The host** runs at most [`Settings::in_flight`] passes or launches ahead, over phases too; before it goes
+//!   further it waits for the oldest, reads its times and compares its digests. So that this holds nobody up, copies
+//!   and reads of the next phases' first passes are issued as soon as nothing that comes before them on their lane is
+//!   left to issue and all they wait for has been issued (`ahead`). Inside a pass the host allocates nothing, calls
+//!   nothing back and waits for nothing, except where the program itself says that it does (`HostSync`, which comes in
+//!   its place in the program's order).
+//!
+//! Every lane is issued in the program's order; only lanes among each other may be ahead. Digests of `--verify` are
+//! computed on the compute stream directly before the use, wherever the copy came in time.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::arena::Arena;
 use super::clock;
 use super::compute::Compute;
-use super::disk::{Disk, Reads, Staging};
-use super::gpu::{Gpu, Outcome};
+use super::disk::Disk;
+use super::gpu::Gpu;
 use super::kernels::Kernels;
 use super::memory::Device;
+use super::part::{Counts, Exits, LANES, Part, Pool, exits};
 use super::read::Reader;
-use super::repeat::Repeat;
-use super::steps::{Step, steps};
 use super::stream::{Event, Priority, Stream};
 use super::verify::{Verifier, Verify};
 use crate::backend::{Passed, Recorder};
@@ -32,8 +64,14 @@ use crate::program::image::ComponentImage;
 use crate::program::{Numbering, Phase};
 use crate::units::Nanos;
 
+#[cfg(doc)]
+use crate::program::Enter;
+
 /// Lanes that are streams of the device.
 pub(super) const STREAMS: [Lane; 3] = [Lane::Compute, Lane::H2d, Lane::D2h];
+
+/// Phases that are made before they are issued, and whose copies may be issued early.
+pub(super) const AHEAD: usize = 2;
 
 /// How a program is executed.
 #[derive(Debug, Clone, Copy)]
@@ -63,100 +101,128 @@ pub(super) struct Prepared<'a> {
     pub slab: Device,
     pub compute: &'a Compute,
     pub verifier: Option<&'a Verifier>,
-    pub settings: Settings,
     /// Passes of one launch, where graphs are launched.
     pub repeat: Option<u32>,
-    /// What reads from disk, and the ring it reads into, where pieces are.
-    pub disk: Option<(&'a Disk<'a>, &'a Staging)>,
 }
 
-/// The marks of a pass, by lane.
-pub(super) type Marks<'a> = [Option<&'a Event>; Lane::ALL.len()];
-
-/// The events of one operation in one of the passes in flight.
-pub(super) struct Pair {
-    /// Recorded before it, after its waits, where it is timed.
-    pub start: Option<Event>,
-    /// Recorded after it, where it is timed or something waits for it.
-    pub end: Option<Event>,
+/// An operation in a pass of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    pub part: usize,
+    pub op: usize,
+    pub pass: u32,
 }
 
-/// A phase that runs.
+/// What was issued at once and is not read yet: a pass, or a launch of several.
+struct Unit {
+    part: usize,
+    first: u32,
+    passes: u32,
+    launched: bool,
+}
+
+/// A program that runs.
 pub(super) struct Run<'a> {
-    pub with: &'a Prepared<'a>,
-    pub steps: Vec<Step>,
-    pub numbering: Numbering,
-    streams: [Option<Stream>; Lane::ALL.len()],
-    /// By row of passes and operation.
-    pub events: Vec<Vec<Pair>>,
-    /// By row of passes and lane: the end of everything issued for the pass before.
-    pub marks: Vec<[Option<Event>; Lane::ALL.len()]>,
-    /// By row of passes and operation: when the host waited.
-    pub host_times: Vec<Vec<Option<(Instant, Instant)>>>,
+    pub phases: &'a [Prepared<'a>],
+    pub settings: Settings,
+    streams: [Option<Stream>; LANES],
+    /// The parts that are made and not over, and how many are over.
+    parts: VecDeque<Part>,
+    over: usize,
+    pub pool: Pool,
+    /// By phase and lane: operations of the phases before.
+    pub before: Vec<Counts>,
+    /// By phase: what the phases after it wait for.
+    pub exits: Vec<Exits>,
+    /// By lane: events at the end of passes, used in turn, and which is next.
+    pub marks: [Vec<Event>; LANES],
+    pub next_mark: [usize; LANES],
+    /// Where all times count from.
+    pub origin: Event,
+    units: VecDeque<Unit>,
+    /// By lane: operations that were issued.
+    pub issued: Counts,
     /// By lane, how many operations of each other lane it has waited for.
-    pub known: [[u64; Lane::ALL.len()]; Lane::ALL.len()],
-    /// Launches of several passes at once, where that was chosen.
-    pub repeat: Option<Repeat>,
+    pub known: [Counts; LANES],
     /// Whether what is issued becomes part of a graph instead of running.
     pub capturing: bool,
     /// Reads from disk, where there are any.
-    pub reads: Option<Reads<'a>>,
+    pub disk: Option<&'a Disk<'a>>,
     /// When the origin was reached, by the host's clock.
     pub host_origin: Instant,
-    /// Time that the host took to issue each pass.
-    pub issue: Vec<Nanos>,
+    /// By phase: time that the host took to issue each pass.
+    pub issue: Vec<Vec<Nanos>>,
+    /// By phase: passes of a launch, and launches.
+    pub launched: Vec<(u32, u32)>,
 }
 
 impl<'a> Run<'a> {
-    /// Makes streams and events.
-    pub fn new(with: &'a Prepared<'a>) -> Result<Self> {
-        let phase = with.phase;
-        let steps = steps(phase, with.image, with.arena);
-        let ops = &phase.schedule.ops;
-        let back = ops.iter().flat_map(|op| &op.waits).map(|wait| wait.passes_back).max();
-        // A wait reaches so many passes back; times are read `in_flight` passes later.
-        let rows = back.unwrap_or(0).saturating_add(1).max(with.settings.in_flight);
-        let mut events = Vec::new();
-        let mut host_times = Vec::new();
-        for _ in 0..rows {
-            let timing = with.settings.sample > 0;
-            let pairs = steps.iter().map(|step| pair(with, step, timing, step.awaited));
-            events.push(pairs.collect::<Outcome<_>>()?);
-            host_times.push(vec![None; steps.len()]);
-        }
-        let mut streams: [Option<Stream>; Lane::ALL.len()] = Default::default();
+    /// Makes streams, and the parts of the first phases.
+    pub fn new(
+        gpu: &Rc<Gpu>,
+        settings: Settings,
+        phases: &'a [Prepared<'a>],
+        disk: Option<&'a Disk<'a>>,
+    ) -> Result<Self> {
+        let mut streams: [Option<Stream>; LANES] = Default::default();
+        let mut marks: [Vec<Event>; LANES] = Default::default();
         for lane in STREAMS {
             // Copies go first where the device can choose: a late copy stalls everything after it.
             let urgent = if lane == Lane::Compute { Priority::Least } else { Priority::Greatest };
-            if lane == Lane::Compute || steps.iter().any(|step| step.lane == lane) {
-                streams[lane.index()] = Some(Stream::new(with.gpu, urgent)?);
+            let mut ops = phases.iter().flat_map(|with| &with.phase.schedule.ops);
+            if lane == Lane::Compute || ops.any(|op| op.lane == lane) {
+                streams[lane.index()] = Some(Stream::new(gpu, urgent)?);
+                // Of passes in flight, of those that are issued early, of the one that is issued, and of the last one
+                // that was read.
+                for _ in 0..settings.in_flight as usize + AHEAD + 2 {
+                    marks[lane.index()].push(Event::new(gpu, true)?);
+                }
             }
         }
-        let mut marks = Vec::new();
-        for _ in 0..=rows {
-            let mut row: [Option<Event>; Lane::ALL.len()] = Default::default();
-            for lane in STREAMS.into_iter().filter(|lane| streams[lane.index()].is_some()) {
-                row[lane.index()] = Some(Event::new(with.gpu, true)?);
-            }
-            marks.push(row);
+        let mut counts = Counts::default();
+        let mut before = Vec::with_capacity(phases.len());
+        for with in phases {
+            before.push(counts);
+            let numbering = Numbering::new(&with.phase.schedule, with.phase.passes);
+            Lane::ALL.iter().for_each(|&lane| counts[lane.index()] += numbering.total(lane));
         }
         let mut run = Self {
-            with,
-            steps,
-            numbering: Numbering::new(&phase.schedule, phase.passes),
+            phases,
+            settings,
             streams,
-            events,
+            parts: VecDeque::new(),
+            over: 0,
+            pool: Pool::new(gpu),
+            before,
+            exits: exits(phases),
             marks,
-            host_times,
+            next_mark: Default::default(),
+            origin: Event::new(gpu, true)?,
+            units: VecDeque::new(),
+            issued: Counts::default(),
             known: Default::default(),
-            repeat: None,
             capturing: false,
-            reads: None,
+            disk,
             host_origin: clock::host_now(),
-            issue: Vec::new(),
+            issue: vec![Vec::new(); phases.len()],
+            launched: vec![(0, 0); phases.len()],
         };
-        run.repeat = with.repeat.map(|length| Repeat::new(&run, length)).transpose()?;
+        run.make_parts(AHEAD)?;
         Ok(run)
+    }
+
+    /// Makes the parts up to this phase.
+    fn make_parts(&mut self, last: usize) -> Result<()> {
+        while self.over + self.parts.len() <= last.min(self.phases.len().saturating_sub(1)) {
+            let next = self.over + self.parts.len();
+            if next >= self.phases.len() {
+                break;
+            }
+            let part = Part::new(self, next)?;
+            self.parts.push_back(part);
+            self.capture_all(next)?;
+        }
+        Ok(())
     }
 
     /// The stream of a lane that has one.
@@ -164,181 +230,188 @@ impl<'a> Run<'a> {
         self.streams[lane.index()].as_ref()
     }
 
-    /// Runs all passes; what has ended is recorded, also when something fails later.
-    pub fn run(&mut self, reader: &mut Reader<'_>, recorder: &mut dyn Recorder) -> Result<()> {
-        let Some((disk, staging)) = self.with.disk else {
-            return self.run_passes(reader, recorder);
-        };
-        let (jobs, asked) = std::sync::mpsc::channel();
-        let size = (self.events.len(), self.steps.len());
-        self.reads = Some(Reads::new((disk, staging), jobs, size));
+    /// A part that is made and not over.
+    pub fn part(&self, part: usize) -> &Part {
+        &self.parts[part - self.over]
+    }
+
+    pub fn part_mut(&mut self, part: usize) -> &mut Part {
+        &mut self.parts[part - self.over]
+    }
+
+    /// Whether every pass of a phase has been read.
+    pub fn is_over(&self, part: usize) -> bool {
+        part < self.over
+    }
+
+    /// Runs all phases; what has ended is recorded, also when something fails later.
+    pub fn run(&mut self, reader: &mut Reader, recorder: &mut dyn Recorder) -> Result<()> {
+        let Some(disk) = self.disk else { return self.run_passes(reader, recorder) };
         std::thread::scope(|scope| {
-            scope.spawn(move || disk.serve(&asked));
+            scope.spawn(move || disk.serve());
             let outcome = self.run_passes(reader, recorder);
-            if let Some(reads) = &mut self.reads {
-                reads.close();
-            }
             disk.stop();
             outcome
         })
     }
 
-    fn run_passes(&mut self, reader: &mut Reader<'_>, recorder: &mut dyn Recorder) -> Result<()> {
-        let (mut issued, mut failed) = (0, None);
-        let ready = self.capture_all().and_then(|()| self.begin());
-        let passes = if ready.is_ok() { self.with.phase.passes } else { 0 };
-        while issued < passes && failed.is_none() {
-            if recorder.interrupted() {
-                let component = &self.with.phase.component;
-                let message =
-                    format!("interrupted after {issued} of {passes} passes of {component}");
-                failed = Some(Error::Run(message));
-                break;
-            }
-            match self.advance(issued, reader, recorder) {
-                Ok(next) => issued = next,
-                Err(error) => {
-                    failed = Some(error);
-                    // What waits for reads would wait for ever.
-                    if let Some(reads) = &self.reads {
-                        reads.staging.abandon();
-                        issued = reader.next_pass();
-                    }
+    fn run_passes(&mut self, reader: &mut Reader, recorder: &mut dyn Recorder) -> Result<()> {
+        let issued = self.begin().and_then(|()| self.issue_all(reader, recorder));
+        let mut failed = match issued {
+            Ok(interrupted) => interrupted,
+            Err(error) => {
+                // What waits for reads would wait for ever.
+                if let Some(disk) = self.disk {
+                    disk.abandon();
+                    self.units.clear();
                 }
+                Some(error)
             }
-        }
-        for pass in reader.next_pass()..issued {
-            if let Err(error) = self.finish(reader, pass, recorder) {
+        };
+        while !self.units.is_empty() {
+            if let Err(error) = self.finish_oldest(reader, recorder) {
                 failed.get_or_insert(error);
                 break;
             }
         }
         // Whatever happened, nothing may still run when the memory it uses is freed.
+        if let Some(disk) = self.disk.filter(|_| failed.is_some()) {
+            disk.abandon();
+        }
         for stream in self.streams.iter().flatten() {
             if let Err(failure) = stream.synchronise() {
                 failed.get_or_insert(failure.into());
             }
         }
-        ready.and(failed.map_or(Ok(()), Err))
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Issues everything; gives an error where somebody asks it to stop, after which what was issued is still read.
+    fn issue_all(
+        &mut self,
+        reader: &mut Reader,
+        recorder: &mut dyn Recorder,
+    ) -> Result<Option<Error>> {
+        for part in 0..self.phases.len() {
+            self.make_parts(part + AHEAD)?;
+            let Phase { component, passes, .. } = self.phases[part].phase;
+            let mut pass = 0;
+            while pass < *passes {
+                if recorder.interrupted() {
+                    let message =
+                        format!("interrupted after {pass} of {passes} passes of {component}");
+                    return Ok(Some(Error::Run(message)));
+                }
+                pass = self.advance(part, pass, reader, recorder)?;
+                self.run_ahead(part)?;
+            }
+        }
+        Ok(None)
     }
 
     /// Issues a pass, or a launch of several; gives the one after it.
     fn advance(
         &mut self,
+        part: usize,
         pass: u32,
-        reader: &mut Reader<'_>,
+        reader: &mut Reader,
         recorder: &mut dyn Recorder,
     ) -> Result<u32> {
-        if self.repeat.as_ref().is_some_and(|repeat| repeat.begins(pass)) {
-            return self.launch(pass, reader, recorder);
+        let launched = self.part(part).repeat.as_ref().is_some_and(|repeat| repeat.begins(pass));
+        while self.must_read((part, pass), launched) {
+            self.finish_oldest(reader, recorder)?;
         }
-        while reader.next_pass() + self.with.settings.in_flight <= pass {
-            self.finish(reader, reader.next_pass(), recorder)?;
+        let passes = if launched {
+            self.launch(part, pass)?
+        } else {
+            if pass == 0 {
+                self.begin_afresh(part)?;
+            }
+            self.resume(part, pass)?;
+            self.issue(part, pass)?;
+            1
+        };
+        self.units.push_back(Unit { part, first: pass, passes, launched });
+        Ok(pass + passes)
+    }
+
+    /// Whether something must be read before this is issued: too much is in flight, or its events are not read.
+    fn must_read(&self, (part, pass): (usize, u32), launched: bool) -> bool {
+        let own = self.part(part);
+        let of_part = || self.units.iter().filter(|unit| unit.part == part);
+        let in_flight = self.settings.in_flight;
+        let same_row = |unit: &Unit| {
+            let same_digests = unit.first % in_flight == pass % in_flight;
+            !unit.launched && (same_digests || own.row(unit.first) == own.row(pass))
+        };
+        self.units.len() >= in_flight as usize
+            || launched && of_part().filter(|unit| unit.launched).count() > 1
+            || !launched && of_part().any(same_row)
+    }
+
+    /// Waits for what was issued first, reads it, tells the recorder.
+    fn finish_oldest(&mut self, reader: &mut Reader, recorder: &mut dyn Recorder) -> Result<()> {
+        let Some(Unit { part, first, passes: count, .. }) = self.units.pop_front() else {
+            return Ok(());
+        };
+        let passes = self.phases[part].phase.passes;
+        for pass in first..first + count {
+            let read = reader.read(self, (part, pass), recorder);
+            // What follows counts from a pass that is not known.
+            let time = read.inspect_err(|_| self.units.clear())?;
+            recorder.passed(&Passed { pass, passes, time });
         }
-        self.resume(pass)?;
-        self.issue(pass)?;
-        Ok(pass + 1)
+        if first + count == passes {
+            self.retire();
+        }
+        Ok(())
+    }
+
+    /// The oldest part is over: its events are for others to use.
+    fn retire(&mut self) {
+        if let Some(part) = self.parts.pop_front() {
+            self.over += 1;
+            self.pool.put_all(part);
+        }
     }
 
     /// Lets all streams start from one point, the origin.
     fn begin(&mut self) -> Result<()> {
-        let origin = self.marks[0][Lane::Compute.index()].as_ref();
-        let (Some(origin), Some(compute)) = (origin, &self.streams[Lane::Compute.index()]) else {
-            return Ok(());
-        };
-        compute.record(origin)?;
-        origin.synchronise()?;
+        let Some(compute) = self.stream(Lane::Compute) else { return Ok(()) };
+        compute.record(&self.origin)?;
+        self.origin.synchronise()?;
         self.host_origin = clock::host_now();
         for lane in STREAMS.into_iter().filter(|lane| *lane != Lane::Compute) {
-            let (mark, stream) = (&self.marks[0][lane.index()], &self.streams[lane.index()]);
-            if let (Some(mark), Some(stream)) = (mark, stream) {
-                stream.wait(origin)?;
-                stream.record(mark)?;
+            if let Some(stream) = self.stream(lane) {
+                stream.wait(&self.origin)?;
             }
         }
         Ok(())
     }
 
-    /// Waits for a pass, reads it, tells the recorder.
-    pub fn finish(
-        &mut self,
-        reader: &mut Reader<'_>,
-        pass: u32,
-        recorder: &mut dyn Recorder,
-    ) -> Result<()> {
-        let time = reader.read(self, pass, recorder)?;
-        recorder.passed(&Passed { pass, passes: self.with.phase.passes, time });
+    /// Where a phase begins when everything before has ended, compute waits for that, and its instant is marked.
+    fn begin_afresh(&mut self, part: usize) -> Result<()> {
+        if part == 0 || !self.phases[part].phase.is_apart() {
+            return Ok(());
+        }
+        self.await_everything(part, Lane::Compute)?;
+        let start = self.pool.take(true)?;
+        if let Some(compute) = self.stream(Lane::Compute) {
+            compute.record(&start)?;
+        }
+        self.part_mut(part).start = Some(start);
         Ok(())
     }
 
     /// Fails where a read from disk has failed: what was copied since is not what it should be.
     pub fn check_reads(&self) -> Result<()> {
-        let failure = self.reads.as_ref().and_then(|reads| reads.disk.failure());
-        failure.map_or(Ok(()), Err)
+        self.disk.and_then(Disk::failure).map_or(Ok(()), Err)
     }
 
-    /// The row of a pass.
-    pub fn row(&self, pass: u32) -> usize {
-        pass as usize % self.events.len()
+    /// An operation's lane and its number there, over all phases; none where it is not part of that pass.
+    pub fn number(&self, at: At) -> Option<(Lane, u64)> {
+        let lane = self.phases[at.part].phase.schedule.ops[at.op].lane;
+        let own = self.part(at.part).numbering.number(at.op, lane, at.pass)?;
+        Some((lane, self.before[at.part][lane.index()] + own))
     }
-
-    /// The marks around a pass: before its first operation, after its last.
-    pub fn marks_of(&self, pass: u32) -> (Marks<'_>, Marks<'_>) {
-        let before = pass.checked_sub(1);
-        let from = match before.and_then(|before| self.bound_after(before)) {
-            Some(bound) => self.streams.each_ref().map(|stream| stream.as_ref().map(|_| bound)),
-            None => before.map_or_else(
-                || self.marks[0].each_ref().map(Option::as_ref),
-                |before| self.mark_after(before),
-            ),
-        };
-        (from, self.mark_after(pass))
-    }
-
-    /// The marks of the end of a pass.
-    fn mark_after(&self, pass: u32) -> Marks<'_> {
-        let own = &self.marks[(pass as usize + 1) % self.marks.len()];
-        let repeated = self.repeat.as_ref().and_then(|repeat| repeat.mark(pass));
-        repeated.unwrap_or(own).each_ref().map(Option::as_ref)
-    }
-
-    /// Where all streams met between a pass and the next, if they did.
-    pub fn bound_after(&self, pass: u32) -> Option<&Event> {
-        self.repeat.as_ref()?.bound_after(pass)
-    }
-
-    /// What is recorded outside of a graph once a pass, and maybe more, has ended.
-    pub fn reached_with(&self, pass: u32) -> Option<&Event> {
-        self.repeat.as_ref()?.reached_with(pass)
-    }
-
-    /// The events of an operation in a pass.
-    pub fn pair(&self, n: usize, pass: u32) -> &Pair {
-        let repeated = self.repeat.as_ref().and_then(|repeat| repeat.pair(n, pass));
-        repeated.unwrap_or_else(|| &self.events[self.row(pass)][n])
-    }
-
-    /// Every lane is taken to have waited for everything of the passes before.
-    pub fn know_all_before(&mut self, pass: u32) {
-        let of = |lane, pass| self.numbering.on_lane(lane, pass).len() as u64;
-        let counts = Lane::ALL.map(|lane| (0..pass).map(|pass| of(lane, pass)).sum());
-        self.known = [counts; Lane::ALL.len()];
-    }
-
-    /// Whether an operation is timed in a pass: all of a timed pass; of every other one the last use, so that every
-    /// pass has its time.
-    pub fn is_timed(&self, op: usize, pass: u32) -> bool {
-        let settings = self.with.settings;
-        let last = || self.steps[op + 1..].iter().all(|step| step.lane != Lane::Compute);
-        let ends = || self.steps[op].lane == Lane::Compute && last();
-        settings.sample > 0 && (settings.timed(pass) || ends())
-    }
-}
-
-/// The events that an operation may need: two with times, or one that others wait for.
-pub(super) fn pair(with: &Prepared<'_>, step: &Step, timing: bool, awaited: bool) -> Outcome<Pair> {
-    let on_stream = STREAMS.contains(&step.lane);
-    let event =
-        |needed: bool| (needed && on_stream).then(|| Event::new(with.gpu, timing)).transpose();
-    Ok(Pair { start: event(timing)?, end: event(timing || awaited)? })
 }

@@ -12,11 +12,12 @@
 //! | `gpu`, `memory`, `stream`, `module` | handles into owners that give back what they hold |
 //! | `arena` | weights into page-locked memory, one stretch per piece |
 //! | `prepare` | a program into all that is made once |
-//! | `steps`, `executor`, `issue` | operations into driver calls, in order of issue |
+//! | `executor` | phases into a run; **start here** for who waits for what |
+//! | `part`, `steps`, `waits`, `issue` | operations into driver calls, in order of issue |
 //! | `repeat`, `graph`, `trial` | several passes into one launch, where that is faster |
-//! | `disk` | reads from disk into a ring that copies come from |
+//! | `disk` | reads from disk into the plan's rings, which copies come from |
 //! | `locked` | a choice into the kind of page-locked memory that copies fastest |
-//! | `clock`, `read` | events into spans |
+//! | `clock`, `marks`, `read` | events into spans |
 //! | `digest`, `verify` | bytes on the device into a comparison with the host's |
 //! | `kernels` | PTX carried in the binary into `spin`, `touch`, `digest` |
 //! | `blas`, `gemm`, `compute` | a use of a block into matrix products, where cuBLASLt is there |
@@ -39,8 +40,10 @@ mod graph;
 mod issue;
 mod kernels;
 mod locked;
+mod marks;
 mod memory;
 mod module;
+mod part;
 mod prepare;
 pub mod probe;
 mod read;
@@ -49,18 +52,19 @@ mod steps;
 mod stream;
 mod trial;
 mod verify;
+mod waits;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use self::disk::Disk;
-use self::executor::{Run, Settings};
+use self::executor::{Prepared, Run, Settings};
 use self::prepare::Made;
 use self::read::Reader;
 use super::{Backend, Discard, Recorder};
 use crate::error::{Error, Result};
-use crate::profile::{Measured, Overhead};
+use crate::profile::{Issued, Measured, Overhead};
 use crate::program::image::ComponentImage;
 use crate::program::{Phase, Program};
 use crate::units::{Bytes, Nanos};
@@ -222,62 +226,58 @@ impl<'a> Cuda<'a> {
         program.phases.iter().map(|phase| (phase, &self.images[phase.of]))
     }
 
-    /// Runs passes of a component, its disk's reader beside it; gives what was found.
+    /// Runs phases, the reader from disk beside them; gives what was found.
     fn execute<T>(
         &self,
         made: &Made<'_>,
-        (n, phase, repeat): (usize, &Phase, Option<u32>),
+        phases: &[(usize, &Phase, Option<u32>)],
         settings: Settings,
         run: impl FnOnce(&mut Run<'_>) -> Result<T>,
     ) -> Result<T> {
-        let image = &self.images[phase.of];
-        let staging = made.staging[phase.of].as_ref();
-        let disk = staging.map(|staging| Disk::new(staging, image, self.weights));
-        let prepared = made.prepared(&self.gpu, (n, phase, image), settings);
-        let disk = disk.as_ref().zip(staging);
-        run(&mut Run::new(&executor::Prepared { repeat, disk, ..prepared })?)
+        let staging = made.staging.as_ref();
+        let disk = staging.map(|staging| Disk::new(staging, self.images, self.weights));
+        let phases = phases.iter().map(|&(n, phase, repeat)| {
+            let prepared = made.prepared(&self.gpu, (n, phase, &self.images[phase.of]));
+            Prepared { repeat, ..prepared }
+        });
+        let phases: Vec<Prepared<'_>> = phases.collect();
+        run(&mut Run::new(&self.gpu, settings, &phases, disk.as_ref())?)
     }
 
-    /// Runs a phase; gives when it ended.
-    fn phase(
-        &self,
-        made: &Made<'_>,
-        n: usize,
-        start: Nanos,
-        recorder: &mut dyn Recorder,
-    ) -> Result<(Nanos, Digests)> {
-        let phase = &made.program.phases[n];
-        let (repeat, mut issued) = self.choose(made, n, recorder)?;
-        let component = u32::try_from(n).unwrap_or(u32::MAX);
-        self.execute(made, (n, phase, repeat), self.settings(), |run| {
-            let mut reader = Reader::new(run, &made.arenas[phase.of], component, start);
+    /// Runs all phases; gives what the device saw of each, by block.
+    fn execute_all(&self, made: &Made<'_>, recorder: &mut dyn Recorder) -> Result<Vec<Digests>> {
+        let (repeats, issued): (Vec<_>, Vec<_>) = self.choose(made, recorder)?.into_iter().unzip();
+        let phases = made.program.phases.iter().enumerate().zip(&repeats);
+        let phases: Vec<_> = phases.map(|((n, phase), repeat)| (n, phase, *repeat)).collect();
+        self.execute(made, &phases, self.settings(), |run| {
+            let mut reader = Reader::new(self.gpu.is_stand_in());
             let outcome = run.run(&mut reader, recorder);
-            if let Some(repeat) = &run.repeat {
-                (issued.passes_per_launch, issued.launches) = repeat.counts();
-            }
-            self.note(made, n, run, &reader);
-            self.measured.borrow_mut().graphs.push(issued);
-            let digests = std::mem::take(&mut reader.digests);
-            let end = reader.finish(recorder);
-            outcome.map(|()| (end, digests))
+            self.note(made, run, &reader, issued);
+            reader.finish(recorder);
+            outcome.map(|()| reader.digests)
         })
     }
 
-    /// Keeps what a phase measured.
-    fn note(&self, made: &Made<'_>, n: usize, run: &Run<'_>, reader: &Reader<'_>) {
+    /// Keeps what a run measured.
+    fn note(&self, made: &Made<'_>, run: &Run<'_>, reader: &Reader, issued: Vec<Issued>) {
         let mut measured = self.measured.borrow_mut();
         measured.driver_peak = measured.driver_peak.max(self.in_use().unwrap_or_default());
-        let error = reader.error.saturating_add(clock::RESOLUTION);
-        measured.clock_error = measured.clock_error.max(error);
-        measured.passes.push(reader.passes.clone());
-        measured.verified_passes += reader.verified;
-        let operations = made.program.phases[n].schedule.ops.len() as u64;
-        let issue = median(run.issue.clone()).get() / operations.max(1);
-        measured.operations += operations;
-        measured.issue_per_operation = measured.issue_per_operation.max(Nanos::new(issue));
-        let sampled = self.options.sample > 1 && run.repeat.is_none();
-        if measured.overhead.is_none() && sampled {
-            measured.overhead = sampled_overhead(&reader.passes, self.settings());
+        measured.clock_error = reader.error().saturating_add(clock::RESOLUTION);
+        measured.verified_passes = reader.verified;
+        measured.passes.clone_from(&reader.passes);
+        let phases = made.program.phases.iter().zip(issued).zip(&run.launched).zip(&run.issue);
+        for (((phase, issued), &(passes_per_launch, launches)), times) in phases {
+            measured.graphs.push(Issued { passes_per_launch, launches, ..issued });
+            let operations = phase.schedule.ops.len() as u64;
+            let issue = median(times.clone()).get() / operations.max(1);
+            measured.operations += operations;
+            measured.issue_per_operation = measured.issue_per_operation.max(Nanos::new(issue));
+        }
+        if self.options.sample > 1 {
+            let streams = run.launched.iter().map(|&(_, launches)| launches == 0);
+            let mut phases = reader.passes.iter().zip(streams).filter(|(_, streams)| *streams);
+            measured.overhead =
+                phases.find_map(|(passes, _)| sampled_overhead(passes, self.settings()));
         }
     }
 
@@ -289,10 +289,10 @@ impl<'a> Cuda<'a> {
         let enough = repeat.map_or(UNTIMED_PASSES, |length| 2 * length + 2);
         let phase = Phase { passes: first.passes.min(enough), ..first.clone() };
         let settings = Settings { sample: 0, ..self.settings() };
-        let passes = self.execute(made, (0, &phase, repeat), settings, |run| {
-            let mut reader = Reader::new(run, &made.arenas[phase.of], 0, Nanos::ZERO);
+        let passes = self.execute(made, &[(0, &phase, repeat)], settings, |run| {
+            let mut reader = Reader::new(self.gpu.is_stand_in());
             run.run(&mut reader, &mut Discard::default())?;
-            Ok(reader.passes.clone())
+            Ok(reader.passes.pop().unwrap_or_default())
         })?;
         let mut measured = self.measured.borrow_mut();
         // The barriers of launches are part of what is compared.
@@ -320,18 +320,15 @@ impl Backend for Cuda<'_> {
         self.check_program(program)?;
         let made = self.prepare(program)?;
         self.warm_up(&made)?;
-        let mut now = Nanos::ZERO;
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-        for n in 0..program.phases.len() {
-            let (end, digests) = self.phase(&made, n, now, recorder)?;
+        for (phase, digests) in program.phases.iter().zip(self.execute_all(&made, recorder)?) {
             // Uses of parts of a block add up to the block.
-            let image = &self.images[program.phases[n].of];
+            let image = &self.images[phase.of];
             for (of, digest) in image.blocks.iter().zip(digests).filter(|(b, _)| b.bytes > 0) {
                 let id = format!("{}.{}", image.component, of.block);
                 let sum = seen.entry(id).or_default();
                 *sum = sum.wrapping_add(digest);
             }
-            now = end;
         }
         if self.options.verify != Verify::No {
             let line = |(block, sum): (&String, &u64)| format!("{block} {sum:016x}\n");

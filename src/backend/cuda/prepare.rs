@@ -6,7 +6,7 @@ use super::arena::{Arena, Making};
 use super::blas::Blas;
 use super::compute::{Compute, Use};
 use super::disk::Staging;
-use super::executor::{Prepared, Settings};
+use super::executor::Prepared;
 use super::gemm::Gemm;
 use super::gpu::Gpu;
 use super::kernels::Kernels;
@@ -25,8 +25,8 @@ pub(super) struct Made<'p> {
     pub compute: Vec<Compute>,
     verifiers: Vec<Option<Verifier>>,
     pub arenas: Vec<Arena>,
-    /// By component: the ring that pieces from disk come through.
-    pub staging: Vec<Option<Staging>>,
+    /// The rings that pieces from disk come through.
+    pub staging: Option<Staging>,
     kernels: Kernels,
     slab: DeviceMemory,
 }
@@ -36,7 +36,6 @@ impl Made<'_> {
         &'r self,
         gpu: &'r Rc<Gpu>,
         (n, phase, image): (usize, &'r Phase, &'r ComponentImage),
-        settings: Settings,
     ) -> Prepared<'r> {
         Prepared {
             gpu,
@@ -47,11 +46,22 @@ impl Made<'_> {
             slab: self.slab.start(),
             compute: &self.compute[n],
             verifier: self.verifiers[n].as_ref(),
-            settings,
             repeat: None,
-            disk: None,
         }
     }
+
+    /// Forgets what lies in the slab: bytes of an earlier run there would pass for copies that came.
+    pub fn wipe(&self, gpu: &Rc<Gpu>) -> Result<()> {
+        wipe(gpu, &self.slab, self.program.slab)
+    }
+}
+
+/// Fills the slab with what is no weight.
+fn wipe(gpu: &Rc<Gpu>, slab: &DeviceMemory, bytes: Bytes) -> Result<()> {
+    let stream = Stream::new(gpu, Priority::Least)?;
+    let bytes = usize::try_from(bytes.get().max(1)).unwrap_or(usize::MAX);
+    stream.fill(slab.start(), 0xFF, bytes)?;
+    Ok(stream.synchronise()?)
 }
 
 impl Cuda<'_> {
@@ -66,8 +76,7 @@ impl Cuda<'_> {
         let making = Making { digests, write_combined };
         let arena = |image| Arena::new(&self.gpu, image, self.weights, making);
         let arenas = self.images.iter().map(arena).collect::<Result<Vec<_>>>()?;
-        let staging = |image| Staging::new(&self.gpu, image);
-        let staging = self.images.iter().map(staging).collect::<Result<Vec<_>>>()?;
+        let staging = Staging::new(&self.gpu, program)?;
         let fill = clock::since(start);
         let (verifiers, digest_bytes) = self.verifiers(program)?;
         let (compute, why) = self.compute(program)?;
@@ -79,7 +88,7 @@ impl Cuda<'_> {
         measured.sample = self.options.sample;
         measured.fill = fill;
         measured.host_memory = host_memory;
-        let rings = staging.iter().flatten().map(Staging::locked);
+        let rings = staging.iter().map(Staging::locked);
         measured.locked = arenas.iter().map(|arena| arena.locked).chain(rings).sum();
         measured.allocated = program.slab.saturating_add(Bytes::new(extra));
         measured.driver_before = before;
@@ -110,7 +119,7 @@ impl Cuda<'_> {
             let graphs = self.options.graph != Choice::Off;
             let length = repeat::length(phase, image, self.options.sample).ok();
             let launched = length.filter(|_| graphs).map_or(0, |length| 2 * length);
-            let rows = self.settings().in_flight.max(launched);
+            let rows = self.settings().in_flight.saturating_add(launched);
             bytes += Verifier::device_bytes(image, rows);
             verifiers.push(Some(Verifier::new(&self.gpu, image, rows)?));
         }
@@ -126,10 +135,7 @@ impl Cuda<'_> {
             let slab = program.slab.human();
             Error::Run(format!("the slab of {slab} {what}, {free} are free now: {failure}"))
         })?;
-        let stream = Stream::new(&self.gpu, Priority::Least)?;
-        let bytes = usize::try_from(program.slab.get().max(1)).unwrap_or(usize::MAX);
-        stream.fill(slab.start(), 0xFF, bytes)?;
-        stream.synchronise()?;
+        wipe(&self.gpu, &slab, program.slab)?;
         Ok(slab)
     }
 
@@ -177,8 +183,7 @@ impl Cuda<'_> {
     pub(super) fn warm_up(&self, made: &Made<'_>) -> Result<()> {
         let stream = Stream::new(&self.gpu, Priority::Least)?;
         for (n, phase) in made.program.phases.iter().enumerate() {
-            let prepared =
-                made.prepared(&self.gpu, (n, phase, &self.images[phase.of]), self.settings());
+            let prepared = made.prepared(&self.gpu, (n, phase, &self.images[phase.of]));
             if let Compute::Gemm(gemm) = &made.compute[n] {
                 for block in 0..phase.blocks.len() {
                     gemm.issue(Use { with: &prepared, stream: &stream, block, pass: 0 })?;

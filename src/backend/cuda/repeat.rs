@@ -8,17 +8,17 @@
 //! A graph is what the same code would have put into the streams, captured once: the same copies, kernels and waits.
 //! Offsets in the slab and the passes that are timed repeat every few passes; a graph holds a multiple of that. The
 //! bars are barriers: a graph begins when everything before it has ended, so no copy overlaps the end of a launch.
-//! That is what graphs cost, host time to issue is what they save; which is more is measured.
+//! That is what graphs cost, host time to issue is what they save; which is more is measured. The boundary between two
+//! phases is no such bar: the last pass of one and the first of the next are issued by streams and overlap.
 //!
 //! Times come from nodes that record events inside the graph. There are two graphs with events of their own, so that
 //! the host reads one launch while the other runs.
 
 use super::clock;
-use super::executor::{Pair, Run, STREAMS, pair};
+use super::executor::{Run, STREAMS};
 use super::graph::{Capture, Graph};
-use super::read::Reader;
+use super::part::{ByLane, Pair, Part, Used};
 use super::stream::Event;
-use crate::backend::Recorder;
 use crate::error::{Error, Result};
 use crate::lane::{Lane, OpKind};
 use crate::program::Phase;
@@ -46,6 +46,9 @@ pub(super) fn length(
     }
     if ops.iter().any(|op| op.kind == OpKind::Read) {
         return Err("pieces are read from disk".to_owned());
+    }
+    if !phase.schedule.mask.is_empty() {
+        return Err("passes leave blocks out".to_owned());
     }
     let mut pieces = image.blocks.iter().flat_map(|block| &block.pieces);
     if pieces.any(|piece| piece.memory == HostMemory::Pageable) {
@@ -89,53 +92,68 @@ pub(super) struct Repeat {
     /// By row of passes and operation: the events of timed operations.
     pairs: Vec<Vec<Pair>>,
     /// By row of passes and lane: the end of the pass.
-    marks: Vec<[Option<Event>; Lane::ALL.len()]>,
+    marks: Vec<ByLane>,
     /// Before and after each launch, in turn.
     bounds: [Event; 3],
     /// Where a capture begins, and where each lane of it ends.
     fork: Event,
-    joins: [Option<Event>; Lane::ALL.len()],
+    joins: ByLane,
 }
 
 impl Repeat {
     /// Makes the events of launches of so many passes.
-    pub fn new(run: &Run<'_>, length: u32) -> Result<Self> {
-        let with = run.with;
+    pub fn new(run: &mut Run<'_>, (n, part): (usize, &Part), length: u32) -> Result<Self> {
+        let passes = run.phases[n].phase.passes;
+        let settings = run.settings;
+        let pool = &mut run.pool;
         let rows = 2 * length as usize;
-        let timed = |n: usize, row: usize| {
+        let timed = |op: usize, row: usize| {
             let pass = FIRST + u32::try_from(row).unwrap_or(u32::MAX);
-            run.is_timed(n, pass)
+            part.is_timed(settings, op, pass)
         };
         let mut pairs = Vec::with_capacity(rows);
         let mut marks = Vec::with_capacity(rows);
         for row in 0..rows {
-            let events = run.steps.iter().enumerate();
-            let events = events.map(|(n, step)| pair(with, step, timed(n, row), false));
+            let events = part.steps.iter().enumerate();
+            let events = events.map(|(op, step)| pool.pair(step.lane, timed(op, row), false));
             pairs.push(events.collect::<std::result::Result<Vec<_>, _>>()?);
-            marks.push(by_lane(run, true)?);
+            marks.push(pool.by_lane(part.used, true)?);
         }
-        let bound = || Event::new(with.gpu, true);
         Ok(Self {
             length,
-            launches: with.phase.passes.saturating_sub(2) / length.max(1),
+            launches: passes.saturating_sub(2) / length.max(1),
             issued: 0,
             graphs: Vec::new(),
             pairs,
             marks,
-            bounds: [bound()?, bound()?, bound()?],
-            fork: Event::new(with.gpu, false)?,
-            joins: by_lane(run, false)?,
+            bounds: [pool.take(true)?, pool.take(true)?, pool.take(true)?],
+            fork: pool.take(false)?,
+            joins: pool.by_lane(part.used, false)?,
         })
     }
 
+    /// Its events, for others to use; the graphs that record them are gone.
+    pub fn into_events(self) -> Vec<Event> {
+        drop(self.graphs);
+        let pairs = self.pairs.into_iter().flatten();
+        let pairs = pairs.flat_map(|Pair { start, end }| [start, end]).flatten();
+        let marks = self.marks.into_iter().chain([self.joins]).flatten().flatten();
+        pairs.chain(marks).chain(self.bounds).chain([self.fork]).collect()
+    }
+
     /// Whether a pass is part of a launch.
-    fn includes(&self, pass: u32) -> bool {
+    pub fn includes(&self, pass: u32) -> bool {
         (FIRST..self.end()).contains(&pass)
     }
 
     /// The pass after the last launch.
     fn end(&self) -> u32 {
         FIRST + self.launches * self.length
+    }
+
+    /// Which of the passes that both graphs hold a pass is; none where no launch holds it.
+    pub fn row_of(&self, pass: u32) -> Option<u32> {
+        self.includes(pass).then(|| (pass - FIRST) % (2 * self.length).max(1))
     }
 
     fn row(&self, pass: u32) -> usize {
@@ -156,10 +174,9 @@ impl Repeat {
         (at == 0 && launch <= self.launches && recorded).then(|| self.bound(launch))
     }
 
-    /// What is recorded outside of the graph once this pass has ended for certain.
+    /// What is recorded outside of the graph once this pass, which a launch holds, has ended for certain.
     pub fn reached_with(&self, pass: u32) -> Option<&Event> {
-        let inside = || self.bound((pass - FIRST) / self.length + 1);
-        self.bound_after(pass).or_else(|| self.includes(pass).then(inside))
+        self.includes(pass).then(|| self.bound((pass - FIRST) / self.length + 1))
     }
 
     /// The events of an operation in a pass that a launch holds.
@@ -168,18 +185,13 @@ impl Repeat {
     }
 
     /// The end of a pass that a launch holds.
-    pub fn mark(&self, pass: u32) -> Option<&[Option<Event>; Lane::ALL.len()]> {
-        self.includes(pass).then(|| &self.marks[self.row(pass)])
+    pub fn mark(&self, pass: u32) -> &ByLane {
+        &self.marks[self.row(pass)]
     }
 
     /// Whether a pass begins a launch.
     pub fn begins(&self, pass: u32) -> bool {
         self.includes(pass) && (pass - FIRST).is_multiple_of(self.length)
-    }
-
-    /// Passes of a launch, and launches issued.
-    pub fn counts(&self) -> (u32, u32) {
-        (self.length, self.issued)
     }
 
     /// Whether the streams go on alone with this pass.
@@ -188,52 +200,46 @@ impl Repeat {
     }
 }
 
-/// An event for each lane that has a stream.
-fn by_lane(run: &Run<'_>, timing: bool) -> Result<[Option<Event>; Lane::ALL.len()]> {
-    let mut events: [Option<Event>; Lane::ALL.len()] = Default::default();
-    for lane in STREAMS.into_iter().filter(|lane| run.stream(*lane).is_some()) {
-        events[lane.index()] = Some(Event::new(run.with.gpu, timing)?);
-    }
-    Ok(events)
-}
-
 impl Run<'_> {
-    /// Captures both graphs; nothing runs.
-    pub fn capture_all(&mut self) -> Result<()> {
-        let Some(length) = self.repeat.as_ref().map(|repeat| repeat.length) else { return Ok(()) };
+    /// Captures both graphs of a part; nothing runs.
+    pub fn capture_all(&mut self, part: usize) -> Result<()> {
+        let Some(length) = self.part(part).repeat.as_ref().map(|repeat| repeat.length) else {
+            return Ok(());
+        };
         for start in [FIRST, FIRST + length] {
-            let graph = self.capture(start, length)?;
+            let graph = self.capture(part, start, length)?;
             if let Some(compute) = self.stream(Lane::Compute) {
                 graph.upload(compute)?;
             }
-            if let Some(repeat) = &mut self.repeat {
+            if let Some(repeat) = &mut self.part_mut(part).repeat {
                 repeat.graphs.push(graph);
             }
         }
         Ok(())
     }
 
-    fn capture(&mut self, start: u32, length: u32) -> Result<Graph> {
+    fn capture(&mut self, part: usize, start: u32, length: u32) -> Result<Graph> {
         let known = self.known;
-        self.know_all_before(start);
+        self.know_all_before(part, start);
         let Some(compute) = self.stream(Lane::Compute) else {
             return Err(Error::Internal("no compute stream".to_owned()));
         };
-        let capture = Capture::begin(self.with.gpu, compute)?;
+        let capture = Capture::begin(self.phases[part].gpu, compute)?;
         self.capturing = true;
-        let issued = self.captured(start, length);
+        let issued = self.captured(part, start, length);
         self.capturing = false;
         self.known = known;
         issued?;
         capture.end()
     }
 
-    fn captured(&mut self, start: u32, length: u32) -> Result<()> {
-        self.fork()?;
+    fn captured(&mut self, part: usize, start: u32, length: u32) -> Result<()> {
+        self.fork(part)?;
         for pass in start..start + length {
-            self.issue_ops(pass)?;
+            self.issue_ops(part, pass)?;
         }
-        let (Some(repeat), Some(compute)) = (&self.repeat, self.stream(Lane::Compute)) else {
+        let (Some(repeat), Some(compute)) = (&self.part(part).repeat, self.stream(Lane::Compute))
+        else {
             return Ok(());
         };
         for lane in STREAMS.into_iter().filter(|lane| *lane != Lane::Compute) {
@@ -245,70 +251,92 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The other streams join the capture.
-    fn fork(&self) -> Result<()> {
-        let (Some(repeat), Some(compute)) = (&self.repeat, self.stream(Lane::Compute)) else {
+    /// The other streams join the capture, where they run something.
+    fn fork(&self, part: usize) -> Result<()> {
+        let (Some(repeat), Some(compute)) = (&self.part(part).repeat, self.stream(Lane::Compute))
+        else {
             return Ok(());
         };
         compute.record(&repeat.fork)?;
         for lane in STREAMS.into_iter().filter(|lane| *lane != Lane::Compute) {
-            if let Some(stream) = self.stream(lane) {
+            if let (Some(stream), Some(_)) = (self.stream(lane), &repeat.joins[lane.index()]) {
                 stream.wait(&repeat.fork)?;
             }
         }
         Ok(())
     }
 
-    /// Issues a launch once the one before the last has been read; gives the pass after it.
+    /// Every lane is taken to have waited for everything of the passes before.
+    fn know_all_before(&mut self, part: usize, pass: u32) {
+        let numbering = &self.part(part).numbering;
+        let of = |lane, pass| numbering.on_lane(lane, pass).len() as u64;
+        let before = &self.before[part];
+        let counts = Lane::ALL
+            .map(|lane| before[lane.index()] + (0..pass).map(|pass| of(lane, pass)).sum::<u64>());
+        self.known = [counts; Lane::ALL.len()];
+    }
+
+    /// Issues a launch; gives its passes.
     #[expect(unsafe_code, reason = "launches the copies that were captured")]
-    pub fn launch(
-        &mut self,
-        pass: u32,
-        reader: &mut Reader<'_>,
-        recorder: &mut dyn Recorder,
-    ) -> Result<u32> {
-        let Some(length) = self.repeat.as_ref().map(|repeat| repeat.length) else {
-            return Ok(pass);
-        };
-        while reader.next_pass() + length < pass {
-            self.finish(reader, reader.next_pass(), recorder)?;
-        }
+    pub fn launch(&mut self, part: usize, pass: u32) -> Result<u32> {
         let start = clock::host_now();
-        let (Some(repeat), Some(compute)) = (&self.repeat, self.stream(Lane::Compute)) else {
-            return Ok(pass);
+        let own = self.part(part);
+        let (Some(repeat), Some(compute)) = (&own.repeat, self.stream(Lane::Compute)) else {
+            return Err(Error::Internal("a launch without a graph".to_owned()));
         };
-        if repeat.issued == 0 {
-            let (_, ends) = self.marks_of(pass - 1);
-            for end in ends.into_iter().flatten() {
-                compute.wait(end)?;
+        let (length, launch) = (repeat.length, repeat.issued);
+        if launch == 0 {
+            for lane in STREAMS {
+                if let Some((_, end)) = self.mark_of(part, pass - 1, lane) {
+                    compute.wait(end)?;
+                }
             }
             compute.record(repeat.bound(0))?;
         }
-        let graph = &repeat.graphs[repeat.issued as usize % repeat.graphs.len().max(1)];
+        let graph = &repeat.graphs[launch as usize % repeat.graphs.len().max(1)];
         // SAFETY: arena, slab and what compute needs outlive the run, which ends with a wait for all streams; all
-        // work before and after is ordered by the compute stream.
+        // work before and after is ordered by the compute stream, and what other streams run at the same time is not
+        // of this phase, but entering the next: the program's proof covers both.
         unsafe { graph.launch(compute)? };
-        compute.record(repeat.bound(repeat.issued + 1))?;
+        let on = |lane, pass| own.numbering.on_lane(lane, pass).len() as u64;
+        let ops = Lane::ALL.map(|lane| (pass..pass + length).map(|p| on(lane, p)).sum::<u64>());
+        for (issued, ops) in self.issued.iter_mut().zip(ops) {
+            *issued += ops;
+        }
+        self.tell_launched(part)?;
+        let own = self.part(part);
+        if let (Some(repeat), Some(compute)) = (&own.repeat, self.stream(Lane::Compute)) {
+            compute.record(repeat.bound(launch + 1))?;
+        }
         let each = clock::since(start).get() / u64::from(length.max(1));
-        self.issue.extend((0..length).map(|_| Nanos::new(each)));
-        if let Some(repeat) = &mut self.repeat {
+        self.issue[part].extend((0..length).map(|_| Nanos::new(each)));
+        self.launched[part] = (length, launch + 1);
+        if let Some(repeat) = &mut self.part_mut(part).repeat {
             repeat.issued += 1;
         }
-        Ok(pass + length)
+        Ok(length)
     }
 
-    /// After the last launch all streams go on from its end.
-    pub fn resume(&mut self, pass: u32) -> Result<()> {
-        let Some(repeat) = self.repeat.as_ref().filter(|repeat| repeat.resumes(pass)) else {
+    /// After the last launch all streams that it used go on from its end.
+    pub fn resume(&mut self, part: usize, pass: u32) -> Result<()> {
+        let own = self.part(part);
+        let Some(repeat) = own.repeat.as_ref().filter(|repeat| repeat.resumes(pass)) else {
             return Ok(());
         };
+        let used = own.used.map(|used| used == Used::Always);
         let bound = repeat.bound(repeat.issued);
-        for lane in STREAMS {
+        for lane in STREAMS.into_iter().filter(|lane| used[lane.index()]) {
             if let Some(stream) = self.stream(lane) {
                 stream.wait(bound)?;
             }
         }
-        self.know_all_before(pass);
+        for lane in STREAMS {
+            for other in STREAMS {
+                if used[lane.index()] && used[other.index()] {
+                    self.known[lane.index()][other.index()] = self.issued[other.index()];
+                }
+            }
+        }
         Ok(())
     }
 }

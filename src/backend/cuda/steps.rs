@@ -2,9 +2,9 @@
 //! a handful of driver calls.
 
 use super::arena::Arena;
-use super::disk;
+use super::part::Exits;
 use crate::lane::{Lane, OpKind};
-use crate::program::image::ComponentImage;
+use crate::program::image::{ComponentImage, HostMemory};
 use crate::program::{Phase, Place, Wait};
 
 /// What is done for one operation.
@@ -15,9 +15,9 @@ pub(super) struct Step {
     pub block: usize,
     /// What it does.
     pub action: Action,
-    /// Operations of other lanes that must have ended, which events say.
+    /// Operations of other lanes in the same phase that must have ended.
     pub waits: Vec<Wait>,
-    /// Whether operations of other lanes wait for it.
+    /// Whether operations of other lanes, or of later phases, wait for it.
     pub awaited: bool,
     /// Whether reads from disk wait for it.
     pub counted: bool,
@@ -25,8 +25,8 @@ pub(super) struct Step {
 
 /// What an operation does on the device.
 pub(super) enum Action {
-    /// Copies to the device; from a slot of the ring where an operation reads it from disk.
-    Copy(Vec<Transfer>, Option<usize>),
+    /// Copies to the device.
+    Copy(Vec<Transfer>),
     /// Reads a piece from disk.
     Read(usize),
     /// Copies to the host.
@@ -41,25 +41,36 @@ pub(super) enum Action {
 pub(super) struct Transfer {
     /// The piece it belongs to.
     pub piece: usize,
-    /// Its first byte in host memory.
+    /// Its first byte in host memory, where it has a place of its own there.
     pub host: *mut u8,
+    /// Whether it comes from the ring that reads from disk go to.
+    pub from_ring: bool,
     /// Its first byte in the piece.
     pub offset: u64,
     /// How many bytes.
     pub bytes: usize,
 }
 
-/// The steps of a phase, in order of issue.
-pub(super) fn steps(phase: &Phase, image: &ComponentImage, arena: &Arena) -> Vec<Step> {
+impl Transfer {
+    /// Bytes of the piece before it.
+    pub fn skipped(&self) -> usize {
+        usize::try_from(self.offset).unwrap_or(usize::MAX)
+    }
+}
+
+/// The steps of a phase, in order of issue, with what later phases wait for.
+pub(super) fn steps(
+    phase: &Phase,
+    image: &ComponentImage,
+    arena: &Arena,
+    exits: &Exits,
+) -> Vec<Step> {
     let ops = &phase.schedule.ops;
     let mut steps = Vec::with_capacity(ops.len());
-    for (n, op) in ops.iter().enumerate() {
+    for op in ops {
         let piece = op.piece.unwrap_or(0);
         let action = match op.kind {
-            OpKind::Copy => Action::Copy(
-                transfers(image, arena, op.block, std::iter::once(piece)),
-                disk::read_of(phase, n),
-            ),
+            OpKind::Copy => Action::Copy(transfers(image, arena, op.block, std::iter::once(piece))),
             OpKind::Read => Action::Read(piece),
             OpKind::WriteBack => {
                 let pieces = image.blocks[op.block].pieces.iter().enumerate();
@@ -72,7 +83,8 @@ pub(super) fn steps(phase: &Phase, image: &ComponentImage, arena: &Arena) -> Vec
         let elsewhere =
             |wait: &&Wait| ops[wait.op].lane != op.lane && ops[wait.op].lane != Lane::Host;
         let waits = op.waits.iter().filter(elsewhere).copied().collect();
-        let (awaited, counted) = (false, false);
+        let n = steps.len();
+        let (awaited, counted) = (exits.streams.contains_key(&n), exits.reads.contains_key(&n));
         steps.push(Step { lane: op.lane, block: op.block, action, waits, awaited, counted });
     }
     for n in 0..steps.len() {
@@ -105,7 +117,8 @@ fn transfers(
         for n in 0..copies {
             let length = usize::try_from(each + u64::from(n < more)).unwrap_or(usize::MAX);
             let host = start.wrapping_add(usize::try_from(offset).unwrap_or(usize::MAX));
-            transfers.push(Transfer { piece, host, offset, bytes: length });
+            let from_ring = of.memory == HostMemory::Disk;
+            transfers.push(Transfer { piece, host, from_ring, offset, bytes: length });
             offset += length as u64;
         }
     }

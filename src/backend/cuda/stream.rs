@@ -132,6 +132,8 @@ impl Drop for Stream {
 pub(super) struct Event {
     gpu: Rc<Gpu>,
     handle: CUevent,
+    /// Whether it carries times.
+    pub timing: bool,
 }
 
 impl Event {
@@ -143,7 +145,7 @@ impl Event {
         // SAFETY: a place for one handle.
         let status = unsafe { (gpu.driver.stream.create_event)(&raw mut handle, flags) };
         gpu.driver.check("cuEventCreate", status)?;
-        Ok(Self { gpu: gpu.born(), handle })
+        Ok(Self { gpu: gpu.born(), handle, timing })
     }
 
     /// Holds the host until the event as it was recorded last is reached.

@@ -13,17 +13,48 @@ use crate::units::Nanos;
 /// How long a trial may take at most, by the plan's own times; where passes take longer, issuing them does not matter.
 const LONGEST: Nanos = Nanos::new(10_000_000_000);
 
+/// How the passes of a phase are issued: how many to a launch, and why so.
+type Chosen = (Option<u32>, Issued);
+
 impl Cuda<'_> {
-    /// How the passes of a phase are issued: how many to a launch, and why so.
-    pub(super) fn choose(
+    /// How the passes of each phase are issued. Found out before the first pass of all; later uses of a component
+    /// follow its first. Where graphs are asked for, components that cannot have one go without, unless none can.
+    pub(super) fn choose(&self, made: &Made<'_>, recorder: &dyn Recorder) -> Result<Vec<Chosen>> {
+        let phases = &made.program.phases;
+        let mut chosen: Vec<Chosen> = Vec::with_capacity(phases.len());
+        let (mut refused, mut tried) = (None, false);
+        for (n, phase) in phases.iter().enumerate() {
+            let before = phases[..n].iter().position(|before| before.of == phase.of);
+            let choice = match before.map(|before| chosen[before].clone()) {
+                Some(same) => same,
+                None => {
+                    let (choice, why) = self.choose_for(made, n, recorder)?;
+                    refused = refused.or(why);
+                    tried |= choice.1.streams.is_some();
+                    choice
+                }
+            };
+            chosen.push(choice);
+        }
+        if tried {
+            made.wipe(&self.gpu)?;
+        }
+        match refused.filter(|_| chosen.iter().all(|(length, _)| length.is_none())) {
+            Some(why) => Err(Error::usage(format!("--graph on: {why}"))),
+            None => Ok(chosen),
+        }
+    }
+
+    /// The choice for one phase; and why it can have no graph, where one was asked for.
+    fn choose_for(
         &self,
         made: &Made<'_>,
         n: usize,
         recorder: &dyn Recorder,
-    ) -> Result<(Option<u32>, Issued)> {
+    ) -> Result<(Chosen, Option<String>)> {
         let because = |why: &str| Issued { why: why.to_owned(), ..Issued::default() };
         let forced = match self.options.graph {
-            Choice::Off => return Ok((None, because("asked for"))),
+            Choice::Off => return Ok(((None, because("asked for")), None)),
             Choice::On => true,
             Choice::Auto => false,
         };
@@ -34,10 +65,12 @@ impl Cuda<'_> {
             Ok(_) => repeat::length(phase, &self.images[phase.of], self.options.sample),
         };
         match length {
-            Ok(length) if forced => Ok((Some(length), because("asked for"))),
-            Err(why) if forced => Err(Error::usage(format!("--graph on: {why}"))),
-            Err(why) => Ok((None, because(&format!("no graph: {why}")))),
-            Ok(length) => self.try_both(made, n, length, recorder),
+            Ok(length) if forced => Ok(((Some(length), because("asked for")), None)),
+            Ok(length) => Ok((self.try_both(made, n, length, recorder)?, None)),
+            Err(why) => {
+                let issued = because(&format!("no graph: {why}"));
+                Ok(((None, issued), Some(why).filter(|_| forced)))
+            }
         }
     }
 
@@ -47,7 +80,7 @@ impl Cuda<'_> {
         n: usize,
         length: u32,
         recorder: &dyn Recorder,
-    ) -> Result<(Option<u32>, Issued)> {
+    ) -> Result<Chosen> {
         let phase = &made.program.phases[n];
         let passes = phase.passes.min(2 + 2 * length);
         let uses = phase.schedule.ops.iter().filter(|op| op.kind == OpKind::Compute);
@@ -76,10 +109,11 @@ impl Cuda<'_> {
         recorder: &mut dyn Recorder,
     ) -> Result<Nanos> {
         let phase = Phase { passes, ..made.program.phases[n].clone() };
-        self.execute(made, (n, &phase, repeat), self.settings(), |run| {
-            let mut reader = Reader::new(run, &made.arenas[phase.of], 0, Nanos::ZERO);
+        let phases = [(n, &phase, repeat)];
+        self.execute(made, &phases, self.settings(), |run| {
+            let mut reader = Reader::new(self.gpu.is_stand_in());
             run.run(&mut reader, recorder)?;
-            Ok(repeat::mean_between(&reader.passes))
+            Ok(repeat::mean_between(reader.passes.first().map_or(&[], Vec::as_slice)))
         })
     }
 }

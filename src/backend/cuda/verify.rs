@@ -60,14 +60,14 @@ impl Verifier {
         u64::from(rows) * count as u64 * WORD
     }
 
-    fn row(&self, pass: u32) -> u64 {
-        u64::from(pass % self.rows) * self.count as u64 * WORD
+    fn row(&self, row: u32) -> u64 {
+        u64::from(row % self.rows.max(1)) * self.count as u64 * WORD
     }
 
-    /// Begins a pass: all sums are zero.
-    pub fn begin(&self, stream: &Stream, pass: u32) -> Result<()> {
+    /// Begins a pass, whose digests have this row: all sums are zero.
+    pub fn begin(&self, stream: &Stream, row: u32) -> Result<()> {
         let bytes = usize::try_from(self.count as u64 * WORD).unwrap_or(usize::MAX);
-        Ok(stream.fill(self.device.start().plus(self.row(pass)), 0, bytes.max(1))?)
+        Ok(stream.fill(self.device.start().plus(self.row(row)), 0, bytes.max(1))?)
     }
 
     /// Digests a block where it lies in this pass.
@@ -76,7 +76,7 @@ impl Verifier {
         kernels: &Kernels,
         stream: &Stream,
         (phase, image): (&Phase, &ComponentImage),
-        (block, pass): (usize, u32),
+        (block, pass, row): (usize, u32, u32),
         slab: Device,
     ) -> Result<()> {
         let mut chunk = self.first[block];
@@ -84,7 +84,7 @@ impl Verifier {
             let mut at = slab.plus(offset(place, pass));
             for range in &piece.ranges {
                 let bytes = range.end - range.start;
-                let out = self.device.start().plus(self.row(pass) + chunk as u64 * WORD);
+                let out = self.device.start().plus(self.row(row) + chunk as u64 * WORD);
                 kernels.digest(stream, (at, bytes), range.start, out)?;
                 at = at.plus(bytes);
                 chunk += chunks(bytes);
@@ -95,11 +95,11 @@ impl Verifier {
 
     /// Ends a pass: the sums go to the host.
     #[expect(unsafe_code, reason = "copies between two allocations that this struct owns")]
-    pub fn end(&self, stream: &Stream, pass: u32) -> Result<()> {
+    pub fn end(&self, stream: &Stream, row: u32) -> Result<()> {
         if self.count == 0 {
             return Ok(());
         }
-        let row = self.row(pass);
+        let row = self.row(row);
         let to = self.host.address().wrapping_add(usize::try_from(row).unwrap_or(usize::MAX));
         let bytes = usize::try_from(self.count as u64 * WORD).unwrap_or(usize::MAX);
         // SAFETY: one row of each allocation; it is looked at after the stream has been waited for, and written
@@ -108,35 +108,37 @@ impl Verifier {
         Ok(())
     }
 
-    /// Compares a pass that has ended. Gives the digest of each block as the device saw it.
+    /// Compares a pass that has ended. Gives the digest of each block as the device saw it; none of those that it left
+    /// out.
     pub fn compare(
         &self,
-        phase: &Phase,
-        image: &ComponentImage,
-        arena: &Arena,
-        pass: u32,
-    ) -> Result<Vec<u64>> {
-        let start = usize::try_from(self.row(pass)).unwrap_or(usize::MAX);
+        (phase, image, arena): (&Phase, &ComponentImage, &Arena),
+        (pass, row): (u32, u32),
+    ) -> Result<Vec<Option<u64>>> {
+        let start = usize::try_from(self.row(row)).unwrap_or(usize::MAX);
         let row = self.host.bytes().get(start..).unwrap_or_default();
         let seen = row.chunks_exact(8).take(self.count);
         let seen: Vec<u64> = seen
             .map(|word| word.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
             .collect();
-        let wrong = seen.iter().zip(&arena.digests).position(|(seen, own)| seen != own);
-        if let Some(wrong) = wrong {
-            return Err(self.mismatch(
-                phase,
-                image,
-                pass,
-                wrong,
-                (seen[wrong], arena.digests[wrong]),
-            ));
-        }
+        let runs = |block: usize| phase.schedule.mask.of(block, pass).is_none();
         let ends = self.first.iter().skip(1).chain([&self.count]);
-        let sum = |(&from, &to): (&usize, &usize)| {
-            seen.get(from..to).unwrap_or_default().iter().fold(0u64, |a, b| a.wrapping_add(*b))
-        };
-        Ok(self.first.iter().zip(ends).map(sum).collect())
+        let mut digests = Vec::with_capacity(self.first.len());
+        for (block, (&from, &to)) in self.first.iter().zip(ends).enumerate() {
+            let of_block = seen.get(from..to).unwrap_or_default();
+            if !runs(block) {
+                digests.push(None);
+                continue;
+            }
+            let own = arena.digests.get(from..to).unwrap_or_default();
+            let wrong = of_block.iter().zip(own).position(|(seen, own)| seen != own);
+            if let Some(wrong) = wrong {
+                let both = (of_block[wrong], own[wrong]);
+                return Err(self.mismatch(phase, image, pass, from + wrong, both));
+            }
+            digests.push(Some(of_block.iter().fold(0u64, |sum, digest| sum.wrapping_add(*digest))));
+        }
+        Ok(digests)
     }
 
     #[cold]

@@ -217,7 +217,6 @@ impl Axes {
                     let selection = self.selection_at(size);
                     let components = selection.components(&manifest)?;
                     let workload = selection.workload(&manifest, &components)?;
-                    inputs::warn_skips(&workload, terminal);
                     let components = components.iter().map(|c| c.name.clone()).collect();
                     let request = Request {
                         vram: spec.vram,
@@ -232,6 +231,7 @@ impl Axes {
                         components,
                         workload,
                     };
+                    let request = inputs::of_whole_passes(request, terminal);
                     for &ranks in &ranks {
                         let request = self.divided(&request, ranks)?;
                         let budgets = self.budgets(&request, &shares)?;

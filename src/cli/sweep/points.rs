@@ -43,6 +43,8 @@ pub struct Cell {
     pub engine: &'static str,
     /// What it holds while it computes.
     pub unit: Unit,
+    /// Whether its engine runs such a model; known where it is compared.
+    pub serves: bool,
     /// The steady time of a pass at its best setting; none where none fits.
     pub best: Option<Nanos>,
     /// What only a summary needs.
@@ -185,7 +187,14 @@ impl Cell {
     /// A policy that fits nowhere at a point.
     fn none(policy: &Policy) -> Self {
         let spec = policy.spec();
-        Self { policy: spec.name, engine: spec.engine, unit: spec.unit(), best: None, detail: None }
+        Self {
+            policy: spec.name,
+            engine: spec.engine,
+            unit: spec.unit(),
+            serves: true,
+            best: None,
+            detail: None,
+        }
     }
 
     fn of(row: &Row) -> Self {
@@ -195,7 +204,12 @@ impl Cell {
             bound: row.bound,
             shipped: row.shipped.as_deref().filter(fits).map(compare::pass),
         };
-        Self { best: row.pass(), detail: Some(detail), ..Self::none(&row.policy) }
+        Self {
+            best: row.pass(),
+            serves: row.serves,
+            detail: Some(detail),
+            ..Self::none(&row.policy)
+        }
     }
 
     /// How far above what no schedule of its unit can beat, where that is known.
@@ -205,9 +219,9 @@ impl Cell {
         Some(Fraction::of(above.get(), bound.get()))
     }
 
-    /// What its engine ships, where that fits and was asked for.
+    /// What its engine ships, where that fits, was asked for, and runs such a model.
     pub fn shipped(&self) -> Option<Nanos> {
-        self.detail.as_ref()?.shipped
+        self.detail.as_ref()?.shipped.filter(|_| self.serves)
     }
 
     /// Whether it is our own planner's.

@@ -27,7 +27,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::layout::ComponentInput;
-use super::spec::{ComponentPlan, Granularity, Residency};
+use super::spec::{ComponentPlan, Granularity, HostMemory, Piece, Residency};
 use super::stage::stages;
 use super::tiers::{self, HostBudget, HostUse};
 use super::timing;
@@ -434,11 +434,24 @@ fn boundary(
             from.prediction.pass.saturating_sub(copies)
         }
     };
+    // What comes from disk, if the disk is idle in the last pass before but for that pass' own.
+    let on_disk = |plan: &ComponentPlan, once: bool| -> Bytes {
+        let pieces = plan.blocks.iter().flat_map(|block| &block.pieces);
+        let read = pieces.filter(|piece| piece.home() == HostMemory::Disk);
+        let stays = |piece: &&Piece| once || piece.residency == Residency::Resident;
+        read.filter(stays).map(|piece| piece.bytes).sum()
+    };
+    let read = device.disk.as_ref().map_or(Nanos::ZERO, |disk| {
+        let own = disk.time_for(from.prediction.disk_per_pass);
+        let idle =
+            if from.passes == 1 { Nanos::ZERO } else { from.prediction.pass.saturating_sub(own) };
+        disk.time_for(on_disk(to, once)).saturating_sub(idle)
+    });
     Boundary {
         from: from.name.clone(),
         to: to.name.clone(),
         cost: times[1].first_pass.saturating_sub(usual),
-        demand: device.h2d.time_for(bytes).saturating_sub(idle),
+        demand: device.h2d.time_for(bytes).saturating_sub(idle).max(read),
         bytes,
     }
 }

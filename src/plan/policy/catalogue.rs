@@ -78,14 +78,20 @@ pub enum Serves {
     LanguageModels,
     /// Any model in PyTorch.
     Any,
+    /// Denoisers of these classes, by how their names begin.
+    Classes(&'static [&'static str]),
 }
 
 impl Spec {
     /// What its engine runs. For other models its rule is only that: a rule.
     pub fn serves(&self) -> Serves {
-        match self.engine {
-            "" | "accelerate" | "deepspeed" | "torch-offload" => Serves::Any,
-            "vllm" | "flexgen" => Serves::LanguageModels,
+        match (self.name, self.engine) {
+            // A node for Wan alone; the others of its engine take any denoiser.
+            ("kijai", _) => Serves::Classes(&["Wan"]),
+            // Models that it has quantised kernels for.
+            ("nunchaku", _) => Serves::Classes(&["FluxTransformer", "QwenImage", "ZImage"]),
+            (_, "" | "accelerate" | "deepspeed" | "torch-offload") => Serves::Any,
+            (_, "vllm" | "flexgen") => Serves::LanguageModels,
             _ => Serves::Denoisers,
         }
     }

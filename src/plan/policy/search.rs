@@ -195,7 +195,7 @@ impl Explored {
         };
         let floor = Lane::ALL.into_iter().map(busy).max().unwrap_or_default();
         let (bytes, slab) = (schedule.bytes_per_pass(), plan.slab.bytes);
-        let host = store::need(self.policy.name, &plan, &self.units, input);
+        let host = store::need(self.policy.name, &plan, &self.units);
         self.entries.push(Entry { values, floor, bytes, slab, host, pass: OnceLock::new() });
         Ok(())
     }
@@ -322,7 +322,7 @@ impl Explored {
         if self.policy.spec.recipe.is_none() {
             let plan = input.at(self.policy.spec.unit()).plan(Granularity::Tensor)?;
             let parameters = own_parameters(&plan);
-            let host = store::need(self.policy.name, &plan, &[], input);
+            let host = store::need(self.policy.name, &plan, &[]);
             return Ok(Some(Setting { parameters, flags: None, plan, fits: true, host }));
         }
         match self.found(input, input.weights())? {
@@ -356,7 +356,7 @@ impl Explored {
         plan.foresee(&input.instance.device, input.reserve)?;
         plan.bound = bounds.against(plan.prediction.pass);
         let flags = (self.policy.spec.flags)(values, &self.shape);
-        let host = store::need(self.policy.name, &plan, &self.units, input);
+        let host = store::need(self.policy.name, &plan, &self.units);
         let on_host = input.host.as_ref().is_none_or(|budget| host.fits(budget));
         Ok(Setting {
             parameters: self.parameters(values),

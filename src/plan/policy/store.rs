@@ -5,9 +5,8 @@
 //! not counted, for anyone. What is read, not measured, says so (`inferred`).
 
 use super::catalogue::Spec;
-use crate::plan::layout::ComponentInput;
 use crate::plan::spec::{BlockPlan, ComponentPlan, HostMemory, Part, Residency};
-use crate::plan::tiers::{self, Allocator, HostNeed};
+use crate::plan::tiers::{Allocator, HostNeed};
 use crate::plan::unit::Piece as Unit;
 use crate::units::Bytes;
 
@@ -89,12 +88,7 @@ impl Spec {
 }
 
 /// What a policy's engine takes of the host. `units` are what the policy brings in and releases as one.
-pub(super) fn need(
-    policy: &str,
-    plan: &ComponentPlan,
-    units: &[Unit],
-    input: &ComponentInput,
-) -> HostNeed {
+pub(super) fn need(policy: &str, plan: &ComponentPlan, units: &[Unit]) -> HostNeed {
     let store = store(policy);
     let mut sum = Sum { store, pinned: Bytes::ZERO, locked: Bytes::ZERO, pageable: Bytes::ZERO };
     if store.whole {
@@ -116,11 +110,13 @@ pub(super) fn need(
             sum.add(block, unit, all, first_home(block).unwrap_or(from));
         }
     } else {
-        // Our own plans have no units: what they keep is what their pieces say.
-        let alignment = input.instance.device.alignment;
-        let used = plan.host.unwrap_or_else(|| streamed_only(plan, alignment));
-        let (pinned, locked, pageable) = (used.pinned, used.locked, used.pageable);
-        sum = Sum { store, pinned, locked, pageable };
+        // Our own plans have no units. Without a budget for the host all of a component lies in one arena; with one,
+        // what is kept is what the pieces say.
+        sum.pinned = plan.blocks.iter().map(|block| block.bytes).sum();
+        if let Some(used) = plan.host {
+            let (pinned, locked, pageable) = (used.pinned, used.locked, used.pageable);
+            sum = Sum { store, pinned, locked, pageable };
+        }
     }
     let locked = match store.request {
         Request::Arena if sum.locked.is_zero() => store.allocator.locked(sum.pinned),
@@ -131,17 +127,8 @@ pub(super) fn need(
         locked,
         pageable: sum.pageable,
         allocator: store.allocator,
-        keeps_residents: store.residents,
+        keeps_residents: store.residents || units.is_empty() && plan.host.is_none(),
     }
-}
-
-/// What a plan of ours needs of a host that was not planned for: what streams, pinned.
-fn streamed_only(plan: &ComponentPlan, alignment: u64) -> tiers::HostUse {
-    let mut streamed = plan.clone();
-    for block in &mut streamed.blocks {
-        block.pieces.retain(|piece| piece.residency != Residency::Resident);
-    }
-    tiers::used_of(&streamed, alignment, Bytes::ZERO, Bytes::ZERO)
 }
 
 fn first_home(block: &BlockPlan) -> Option<HostMemory> {

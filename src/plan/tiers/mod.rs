@@ -61,7 +61,6 @@ pub use allocator::Allocator;
 pub(super) use components::plan_all;
 pub use needs::HostNeed;
 pub use search::plan_on_host;
-pub(super) use stage::used_of;
 pub(super) use validate::{over_budget, problems};
 
 /// Host memory that a plan may use.

@@ -72,7 +72,7 @@ pub(super) fn page(views: &[View<'_>], planned: Option<&View<'_>>, extras: &Extr
     out.push_str(&run_section(view, planned));
     out.push_str(&tables::ledger(view));
     out.push_str(&tables::stalls(view));
-    out.push_str(&tables::passes(view));
+    out.push_str(&tables::passes(view, planned));
     out.push_str(&boundaries::boundaries(view, planned, extras));
     out.push_str(&predicted::predicted(told.as_ref()));
     out.push_str(&rates::section_of(&Rates::of_run(view.profile), view.summary.origin));

@@ -147,7 +147,7 @@ fn left_out(count: usize, what: &str) -> String {
 }
 
 /// Pass times against prediction; passes of equal time share a row.
-pub(super) fn passes(view: &View<'_>) -> String {
+pub(super) fn passes(view: &View<'_>, planned: Option<&View<'_>>) -> String {
     let mut rows = Vec::new();
     let components = view.summary.components.iter().zip(&view.profile.header.components);
     for (component, header) in components {
@@ -158,9 +158,14 @@ pub(super) fn passes(view: &View<'_>) -> String {
                 && last + 1 == component.passes.len();
             let mut passes = (first..=last).filter_map(|pass| u32::try_from(pass).ok());
             let less = passes.any(|pass| header.leaves_out(pass));
-            let predicted =
-                prediction.map(|one| if first == 0 { one.first_pass } else { one.pass });
-            let predicted = predicted.filter(|_| !cut && !less);
+            // Of passes beside those that leave blocks out, the planned run says what to expect.
+            let index = view.summary.components.iter().position(|one| one.name == component.name);
+            let own = planned.zip(index).and_then(|(planned, index)| {
+                planned.summary.components.get(index)?.passes.get(first).copied()
+            });
+            let steady = prediction.map(|one| if first == 0 { one.first_pass } else { one.pass });
+            let predicted = if header.skipped.is_some() { own } else { steady };
+            let predicted = predicted.filter(|_| !cut);
             let named = match first == last {
                 true if cut => format!("{first}, cut short"),
                 true if less => format!("{first}, blocks left out"),

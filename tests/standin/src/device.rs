@@ -89,6 +89,7 @@ pub fn allocate_host(bytes: usize, write_combined: bool) -> Result<u64, Status> 
         PATHS.lock().unwrap_or_else(PoisonError::into_inner).insert(address, path);
     }
     State::get().made("host memory");
+    State::get().pinned_in_use(locked + bytes as u64);
     Ok(address)
 }
 

@@ -317,7 +317,7 @@ pub unsafe extern "C" fn standin_set(key: *const c_char, value: u64) -> Status {
     State::get().set(&key, value)
 }
 
-/// Reads a setting, or a count: `calls:SYMBOL`, `live:KIND`, `made:KIND`, `vram_peak`.
+/// Reads a setting, or a count: `calls:SYMBOL`, `live:KIND`, `made:KIND`, `vram_peak`, `pinned_peak`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn standin_get(key: *const c_char) -> u64 {
     // SAFETY: tests hand a C string.

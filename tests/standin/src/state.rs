@@ -35,6 +35,9 @@ const SETTINGS: &[(&str, u64)] = &[
     // Every operation of a stream waits so many microseconds of real time, so that what is not ordered by
     // events is likely to go wrong.
     ("real_delay_us", 0),
+    // The same for copies alone, and for kernels alone.
+    ("copy_delay_us", 0),
+    ("kernel_delay_us", 0),
 ];
 
 #[derive(Debug, Clone)]
@@ -54,6 +57,7 @@ struct Inner {
     made: BTreeMap<&'static str, u64>,
     freed: BTreeMap<&'static str, u64>,
     vram_peak: u64,
+    pinned_peak: u64,
 }
 
 /// The stand-in's state.
@@ -124,6 +128,7 @@ impl State {
             Some(("made", kind)) => of(&inner.made, kind),
             Some(("live", kind)) => of(&inner.made, kind) - of(&inner.freed, kind),
             _ if key == "vram_peak" => inner.vram_peak,
+            _ if key == "pinned_peak" => inner.pinned_peak,
             _ if key == "host_time" => crate::stream::host_now(),
             _ => inner.settings.get(key).copied().unwrap_or(0),
         }
@@ -140,6 +145,11 @@ impl State {
     pub fn vram_in_use(&self, bytes: u64) {
         let mut inner = self.lock();
         inner.vram_peak = inner.vram_peak.max(bytes);
+    }
+
+    pub fn pinned_in_use(&self, bytes: u64) {
+        let mut inner = self.lock();
+        inner.pinned_peak = inner.pinned_peak.max(bytes);
     }
 
     /// Whether this copy is the one that arrives wrong.
@@ -192,7 +202,8 @@ impl State {
     pub fn report(&self) {
         let Ok(path) = std::env::var("VRAMPLAN_STANDIN_LOG") else { return };
         let inner = self.lock();
-        let mut text = format!("vram_peak {}\n", inner.vram_peak);
+        let mut text =
+            format!("vram_peak {}\npinned_peak {}\n", inner.vram_peak, inner.pinned_peak);
         for (symbol, count) in &inner.calls {
             text += &format!("calls:{symbol} {count}\n");
         }

@@ -142,11 +142,22 @@ pub fn synchronise_all() -> Status {
     SUCCESS
 }
 
+/// Microseconds of real time that such work waits, with what all work does.
+fn delay_of(setting: &str) -> u64 {
+    let all = State::get().setting("real_delay_us");
+    all.max(State::get().setting(setting))
+}
+
 fn run(work: &Receiver<(u64, Work)>) {
     let mut now = 0u64;
     while let Ok((issued, work)) = work.recv() {
-        let delay = State::get().setting("real_delay_us");
-        if delay > 0 && !matches!(work, Work::Tell(_)) {
+        let delay = match work {
+            Work::Tell(_) => 0,
+            Work::Copy { .. } => delay_of("copy_delay_us"),
+            Work::Kernel(_) => delay_of("kernel_delay_us"),
+            _ => delay_of("real_delay_us"),
+        };
+        if delay > 0 {
             std::thread::sleep(std::time::Duration::from_micros(delay));
         }
         now = now.max(issued);
@@ -167,10 +178,13 @@ fn run(work: &Receiver<(u64, Work)>) {
                 // SAFETY: checked when it was issued, as above.
                 unsafe { std::ptr::write_bytes(to as *mut u8, value, bytes) };
             }
-            Work::Kernel(kernel) => match kernel.run(now) {
-                Some(time) => now += time,
-                None => State::get().break_context(ILLEGAL_ADDRESS),
-            },
+            Work::Kernel(kernel) => {
+                match kernel.run(now) {
+                    Some(time) => now += time,
+                    None => State::get().break_context(ILLEGAL_ADDRESS),
+                }
+                State::get().made("kernel run");
+            }
             Work::Record { event, ticket } => event.complete(ticket, now),
             Work::Wait { event, ticket } => now = now.max(event.await_ticket(ticket)),
             Work::AwaitNumber { at, least } => {
