@@ -585,6 +585,19 @@ fn blocks_that_passes_leave_out_are_planned_run_and_reported() {
     let report = story.run(&["report", "a.yaml.json", "-o", "report"]);
     let said = report.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("3 passes of transformer leave out 147 uses of blocks"), "{said}");
+    // Fewer passes leave out fewer; all passes are what is compared with other runs.
+    story.json(&["run", "a.yaml", "--passes", "3", "-o", "short.json"]);
+    assert_eq!(story.run(&["report", "short.json", "-o", "short"]).code, 0);
+    story.json(&[&flux[..], &["-o", "whole.yaml"]].concat());
+    story.json(&["run", "whole.yaml", "-o", "whole.json"]);
+    let held =
+        |a: &str, b: &str| story.run(&["report", a, b, "-o", "two", "--fail-if-slower"]).code;
+    assert_eq!(held("whole.json", "a.yaml.json"), 0);
+    assert_eq!(held("a.yaml.json", "whole.json"), 7);
+    assert_eq!(held("a.yaml.json", "short.json"), 2);
+    let edited = fs::read_to_string(story.path("a.yaml")).expect("a plan");
+    story.write("edited.yaml", &edited.replace("uses: 147", "uses: 148"));
+    assert!(story.fails(3, &["check", "edited.yaml"]).contains("147 uses"));
     // The same from a workload file.
     let workload = "format: vramplan/workload/1\npasses: 6\nbatch: 1\ntokens: {text: 512}\n\
                     height: 1024\nwidth: 1024\n\
@@ -630,6 +643,10 @@ fn components_that_cannot_be_held_so_are_refused() {
     let message = story.fails(2, &llama);
     assert!(message.contains("there are: model, dit, all"), "{message}");
     refused("all,text_encoder_2=resident,transformer=resident", 4, "beside what is resident");
+    // Leaves round up one by one.
+    let leaves = ["--components=transformer,vae=resident", "--unit=leaf"];
+    let outcome = story.run(&[&flux[..], &leaves].concat());
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
 }
 
 #[test]

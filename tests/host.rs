@@ -227,6 +227,21 @@ fn components_that_share_a_host_are_planned_together() {
 }
 
 #[test]
+fn a_small_host_leaves_every_component_its_least() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flux = ["plan", "flux1-dev", "--device", "rtx-4090", "--vram", "9GiB", "--passes=3"];
+    let all = ["--disk", "3GB/s", "--components", "all", "--host"];
+    let plan = |host: &str| run(folder.path(), &[&flux[..], &all, &[host]].concat());
+    let (code, _, err) = plan("8MiB");
+    assert_eq!(code, 4, "{err}");
+    let hint = err.split("--host ").nth(1).expect("a hint").trim().to_owned();
+    for host in [hint.as_str(), "2GiB", "4GiB", "10GiB", "13GiB"] {
+        let (code, _, err) = plan(host);
+        assert_eq!(code, 0, "{host}: {err}");
+    }
+}
+
+#[test]
 fn what_cannot_be_planned_beside_a_host_budget_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let beside = [

@@ -388,3 +388,28 @@ fn wans_boundary_costs_what_the_link_demands() {
         assert!(check::check(&program::lower(&plan).expect("a program")).is_ok());
     }
 }
+
+/// Contention is spread over each component's uses and copies, an approximation: near what is simulated.
+#[test]
+fn contention_in_a_pipeline_is_predicted_to_a_few_percent() {
+    for (contention, copies) in [(200_000, 0), (0, 300_000), (300_000, 300_000)] {
+        let mut pipeline = chain(1_700, 2);
+        for member in &mut pipeline.members {
+            let device = &mut member.input.instance.device;
+            device.contention = Fraction::from_ppm(contention);
+            device.copy_contention = Fraction::from_ppm(copies);
+        }
+        let plan = planned(&pipeline).expect("fits");
+        let program = program::lower(&plan).expect("a program");
+        let observed = run(&program, Sim::on(&plan.device));
+        let ran = observed.spans.iter().map(|span| span.end.get()).max().unwrap_or(0);
+        let told = plan.pipeline.as_ref().expect("a pipeline").makespan.get();
+        assert!(
+            ran.abs_diff(told) * 100 <= 5 * ran,
+            "{contention} {copies}: predicted {told}, ran {ran}"
+        );
+        let alone = run(&program, Sim::default());
+        let alone = alone.spans.iter().map(|span| span.end.get()).max().unwrap_or(0);
+        assert!(alone < ran, "contention costs nothing");
+    }
+}

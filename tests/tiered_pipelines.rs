@@ -77,8 +77,9 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
     let holds =
         prop::sample::select(vec![Hold::Auto, Hold::Auto, Hold::Auto, Hold::Resident, Hold::Phase]);
     let members = prop::collection::vec((input(), holds), 1..4);
-    (members, 1u32..4, 0u64..300_000, 50u64..1_100, 300u64..1_000).prop_map(
-        |(members, generations, more, host, lockable)| {
+    let unit = prop::sample::select(vec![Unit::Block, Unit::Leaf]);
+    (members, 1u32..4, 0u64..300_000, 50u64..1_100, 300u64..1_000, unit).prop_map(
+        |(members, generations, more, host, lockable, unit)| {
             let mut members: Vec<Member> =
                 members.into_iter().map(|(input, hold)| Member { input, hold }).collect();
             for (n, member) in members.iter_mut().enumerate() {
@@ -93,7 +94,7 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
                 vram: Bytes::new(vram),
                 generations,
                 granularity: Granularity::Tensor,
-                unit: Unit::Block,
+                unit,
                 host: Some(HostBudget {
                     bytes: Bytes::new(bytes),
                     lockable: Bytes::new(bytes * lockable / 1_000),
@@ -165,7 +166,7 @@ fn ring_clash(program: &Program, spans: &[Span]) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn every_tier_holds_what_it_is_given(pipeline in pipelines(), seed: u64) {

@@ -158,6 +158,9 @@ impl RequestArgs {
         let chosen = self.selection.chosen(&manifest)?;
         let components: Vec<&Component> = chosen.iter().map(|(component, _)| *component).collect();
         let workload = self.selection.workload(&manifest, &components)?;
+        for skip in workload.skips_beside(&manifest, &components) {
+            terminal.warn(&format!("{skip}: of a component that is not planned"));
+        }
         let order: Vec<&str> =
             workload.ordered(&manifest)?.iter().map(|one| one.name.as_str()).collect();
         let place = |name: &String| order.iter().position(|one| one == name);

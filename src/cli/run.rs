@@ -149,7 +149,7 @@ fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
         return Err(Error::Usage { message: message.to_owned(), hint });
     }
     for component in &mut plan.components {
-        component.passes = passes;
+        component.run_for(passes);
         component.foresee(&plan.device, plan.budget.reserve)?;
     }
     Ok(())
@@ -158,7 +158,7 @@ fn with_passes(plan: &mut Plan, passes: u32) -> Result<()> {
 /// The plan with the passes that a profile says it ran, by component.
 pub fn with_passes_of(plan: &mut Plan, profile: &Profile) -> Result<()> {
     for (component, ran) in plan.components.iter_mut().zip(&profile.header.components) {
-        component.passes = ran.passes;
+        component.run_for(ran.passes);
         component.foresee(&plan.device, plan.budget.reserve)?;
     }
     Ok(())

@@ -9,8 +9,7 @@ use crate::units::Nanos;
 /// What leaving blocks out saves of their compute, and what the copies make of it.
 pub fn line(component: &ComponentPlan) -> Option<(&'static str, String)> {
     let skipped = component.skipped.as_ref()?;
-    let makespan = component.prediction.makespan;
-    let saved = skipped.whole.saturating_sub(makespan);
+    let saved = skipped.whole.saturating_sub(skipped.planned);
     let mut text = format!(
         "{} of blocks left out, {} of compute; that takes {} off the {} that all passes would take",
         counted(skipped.uses, "use"),
@@ -41,6 +40,7 @@ pub fn answer(component: &ComponentPlan) -> Option<Value> {
         "uses": skipped.uses,
         "compute_ns": skipped.compute.get(),
         "cancelled_bytes": skipped.bytes.get(),
+        "planned_ns": skipped.planned.get(),
         "whole_ns": skipped.whole.get(),
         "cancelled_ns": skipped.cancelled.get(),
         "kept_ns": skipped.kept.get(),

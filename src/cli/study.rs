@@ -76,7 +76,8 @@ pub fn run(args: &Args, terminal: &mut Terminal) -> Result<()> {
     }
 
     let mut text = verdict::plan(&plan, &request)?;
-    add_rest(&mut text, &plan, &rows, &points, proof.operations, &folder);
+    let ran = (proof.operations, profile::summary(&profile).makespan);
+    add_rest(&mut text, &plan, &rows, &points, ran, &folder);
     let mut answer = plan_command::answer(&plan, &request)?;
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("checked_operations".into(), json!(proof.operations));
@@ -221,13 +222,15 @@ fn others(plan: &Plan, rows: &[Row]) -> Option<String> {
     let others = rows.iter().filter(|row| row.policy.name != "hybrid" && row.serves);
     let others = others.filter_map(|row| Some((row.policy.name, row.pass()?)));
     let (name, pass) = others.min_by_key(|&(_, pass)| pass)?;
+    let of = if plan.components.len() > 1 { " for one pass of each component" } else { "" };
     // One part in two thousand is below what any of the estimates can tell apart.
     if pass.get() <= ours.get() + ours.get() / 2_000 {
-        return Some(format!("{name} is as fast at this budget: {}", pass.human()));
+        return Some(format!("{name} is as fast at this budget: {}{of}", pass.human()));
     }
     let slower = verdict::slower(pass, ours);
     let pass = pass.human();
-    Some(format!("next best at this budget: {name}, {pass} ({slower}); `compare` prints its flags"))
+    let flags = "`compare` prints its flags";
+    Some(format!("next best at this budget: {name}, {pass} ({slower}){of}; {flags}"))
 }
 
 /// What the plan alone does not say: the other policies, what more memory buys, where the files are.
@@ -236,15 +239,23 @@ fn add_rest(
     plan: &Plan,
     rows: &[Row],
     points: &[Point],
-    operations: u64,
+    (operations, ran): (u64, Nanos),
     folder: &std::path::Path,
 ) {
     if let Some(others) = others(plan, rows) {
         verdict::write_line(text, &("others", others));
     }
     verdict::write_line(text, &("more", more(plan, points)));
+    let told = match &plan.pipeline {
+        Some(together) => together.makespan,
+        None => plan.components.iter().map(|component| component.prediction.makespan).sum(),
+    };
+    let as_predicted = match ran == told {
+        true => "is as predicted".to_owned(),
+        false => format!("takes {}, where {} is predicted", ran.human(), told.human()),
+    };
     let checked = format!(
-        "{operations} operations are safe by their order alone; the simulated run is as predicted"
+        "{operations} operations are safe by their order alone; the simulated run {as_predicted}"
     );
     verdict::write_line(text, &("checked", checked));
     let _ = writeln!(text, "  files    {}/report.html opens in a browser", folder.display());

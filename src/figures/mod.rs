@@ -115,6 +115,8 @@ pub struct Skipped {
     pub compute: Nanos,
     /// The bytes of copies that are not made.
     pub bytes: Bytes,
+    /// Time of all passes as planned.
+    pub planned: Nanos,
     /// Time of all passes if they left nothing out.
     pub whole: Nanos,
     /// Time of all passes with every copy for these uses cancelled.

@@ -17,6 +17,7 @@ use super::schedule::Schedule;
 use super::spec::{
     BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, Window,
 };
+use super::stage::Stage;
 use super::tiers::HostBudget;
 use super::timing;
 use super::unit::Unit;
@@ -414,16 +415,44 @@ pub(super) fn executed(
     if !device.is_contended() {
         return Ok((alone, unrolled));
     }
-    let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();
-    let computes = compute.saturating_mul(u64::from(plan.passes));
-    let computes = computes.saturating_sub(alone.mask.left_out(plan).compute);
-    let copies = unrolled.copy_busy;
     let mut schedule = alone.clone();
+    let copies = unrolled.copy_busy;
     for _ in 0..CONTENTION_ROUNDS {
-        schedule = slowed(&alone, device, unrolled.overlap, (computes, copies));
+        schedule = slowed(&alone, device, unrolled.overlap, (computes(plan, &alone), copies));
         unrolled = timing::unroll(&schedule, plan.passes);
     }
     Ok((schedule, unrolled))
+}
+
+/// All compute of a run.
+fn computes(plan: &ComponentPlan, schedule: &Schedule) -> Nanos {
+    let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();
+    let all = compute.saturating_mul(u64::from(plan.passes));
+    all.saturating_sub(schedule.mask.left_out(plan).compute)
+}
+
+/// The times of stages that follow one another, as a device's contention makes them: fed back stage by stage until it
+/// settles.
+pub(super) fn executed_stages(
+    components: &[ComponentPlan],
+    stages: &[Stage],
+    device: &DeviceSpec,
+) -> Vec<timing::Unrolled> {
+    let alone = timing::unroll_stages(stages);
+    if !device.is_contended() {
+        return alone;
+    }
+    let mut times = alone.clone();
+    let mut slower = stages.to_vec();
+    for _ in 0..CONTENTION_ROUNDS {
+        let all = stages.iter().zip(&mut slower).zip(times.iter().zip(&alone));
+        for ((stage, slower), (now, alone)) in all {
+            let busy = (computes(&components[stage.component], &stage.schedule), alone.copy_busy);
+            slower.schedule = slowed(&stage.schedule, device, now.overlap, busy);
+        }
+        times = timing::unroll_stages(&slower);
+    }
+    times
 }
 
 /// The schedule with every compute longer by what copies take from it, and every copy by what computes do:

@@ -30,6 +30,9 @@ use super::op::Op;
 use super::schedule::Schedule;
 use super::spec::{ComponentPlan, Granularity, Residency};
 use super::{ROOT, planner};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::device::DeviceSpec;
 use crate::error::{Problem, Result};
 use crate::figures::{PassRange, Skipped};
@@ -40,6 +43,9 @@ use crate::workload::{Copies, Skip, contradictions, in_range};
 /// Sets of blocks that are tried as residents for running more often than others.
 const MOST_FAVOURED: usize = 4;
 
+/// Uses over all passes up to which other plans are tried: each is run through.
+const MOST_WEIGHED: u64 = 300_000;
+
 /// Parts of such a set, all of them first, that are tried.
 const FAVOURED_PARTS: usize = 4;
 
@@ -49,66 +55,84 @@ const MOST_USES: u64 = 2_000_000;
 /// Which passes leave out which uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mask {
-    /// By use; empty where no pass leaves anything out.
-    by_use: Vec<Vec<(PassRange, Copies)>>,
+    /// By use, and then by pass; uses with the same passes share them. Empty where no pass leaves anything out.
+    by_use: Vec<Option<Arc<[Option<Copies>]>>>,
 }
 
 impl Mask {
     /// The mask of a plan.
     pub fn of_plan(plan: &ComponentPlan) -> Self {
-        Self::new(plan.blocks.iter().map(|block| block.block.as_str()), &plan.skips)
+        let uses = plan.blocks.iter().map(|block| block.block.as_str());
+        Self::new(uses, &plan.skips, plan.passes)
     }
 
     /// The mask of uses with these names: blocks, or parts of them.
-    fn new<'a>(uses: impl Iterator<Item = &'a str>, skips: &[Skip]) -> Self {
+    fn new<'a>(uses: impl Iterator<Item = &'a str>, skips: &[Skip], passes: u32) -> Self {
         if skips.is_empty() {
             return Self::default();
         }
-        let mut known = std::collections::BTreeMap::<String, Vec<(PassRange, Copies)>>::new();
-        for skip in skips {
+        let mut known = BTreeMap::<String, Vec<usize>>::new();
+        for (n, skip) in skips.iter().enumerate() {
             for block in skip.blocks.iter().flat_map(|name| in_range(name)) {
-                let ranges = skip.passes.iter().map(|&range| (range, skip.copies));
-                known.entry(block).or_default().extend(ranges);
+                known.entry(block).or_default().push(n);
             }
         }
-        let of = |name: &str| -> Vec<(PassRange, Copies)> {
+        let mut shared = BTreeMap::<Vec<usize>, Arc<[Option<Copies>]>>::new();
+        let mut of = |name: &str| -> Option<Arc<[Option<Copies>]>> {
             // A part of a block is left out with it: `blocks.3.attn.to_q` with `blocks.3`.
             let ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
-            ends.filter_map(|end| known.get(&name[..end])).flatten().copied().collect()
+            let named = ends.filter_map(|end| known.get(&name[..end])).flatten().copied();
+            let named: Vec<usize> = named.collect();
+            (!named.is_empty()).then(|| {
+                let by_pass = || by_pass(named.iter().map(|&n| &skips[n]), passes);
+                Arc::clone(shared.entry(named.clone()).or_insert_with(by_pass))
+            })
         };
-        Self { by_use: uses.map(of).collect() }
+        Self { by_use: uses.map(&mut of).collect() }
     }
 
     /// What becomes of its copies where that pass leaves out a use; none where it runs.
     pub fn of(&self, use_of: usize, pass: u32) -> Option<Copies> {
-        let ranges = self.by_use.get(use_of)?;
-        ranges.iter().find(|(range, _)| range.contains(pass)).map(|&(_, copies)| copies)
+        self.by_use.get(use_of)?.as_ref()?.get(pass as usize).copied().flatten()
     }
 
     /// Whether no pass leaves anything out.
     pub fn is_empty(&self) -> bool {
-        self.by_use.iter().all(Vec::is_empty)
+        self.by_use.iter().all(Option::is_none)
     }
 
     /// Passes that leave out a use.
-    fn passes(&self, use_of: usize, passes: u32) -> u64 {
-        match self.by_use.get(use_of).map_or(&[][..], Vec::as_slice) {
-            [] => 0,
-            [(range, _)] => range.count(passes),
-            _ => (0..passes).filter(|&pass| self.of(use_of, pass).is_some()).count() as u64,
-        }
+    fn passes(&self, use_of: usize) -> u64 {
+        let by_pass = self.by_use.get(use_of).and_then(Option::as_ref);
+        by_pass.map_or(0, |by_pass| by_pass.iter().flatten().count() as u64)
     }
 
     /// How much a plan leaves out: uses, and their compute.
     pub(super) fn left_out(&self, plan: &ComponentPlan) -> Skipped {
         let mut sums = Skipped::default();
         for (n, block) in plan.blocks.iter().enumerate() {
-            let times = self.passes(n, plan.passes);
+            let times = self.passes(n);
             sums.uses += times;
             sums.compute = sums.compute.saturating_add(block.compute.saturating_mul(times));
         }
         sums
     }
+}
+
+/// By pass: what these skips say of one use.
+fn by_pass<'a>(skips: impl Iterator<Item = &'a Skip>, passes: u32) -> Arc<[Option<Copies>]> {
+    let mut by_pass = vec![None; passes as usize];
+    for skip in skips {
+        for range in &skip.passes {
+            let last = range.last.min(passes.saturating_sub(1));
+            for pass in (range.first..=last).step_by(range.every.max(1) as usize) {
+                if let Some(left_out) = by_pass.get_mut(pass as usize) {
+                    left_out.get_or_insert(skip.copies);
+                }
+            }
+        }
+    }
+    by_pass.into()
 }
 
 impl Schedule {
@@ -136,6 +160,23 @@ impl Schedule {
 }
 
 impl ComponentPlan {
+    /// The same plan for another number of passes: what it leaves out of those that it has. What bounds the whole run is
+    /// not known then.
+    pub fn run_for(&mut self, passes: u32) {
+        if passes == self.passes {
+            return;
+        }
+        self.passes = passes;
+        self.bound.run = Nanos::ZERO;
+        for skip in &mut self.skips {
+            skip.passes.retain(|range| range.first < passes);
+            for range in &mut skip.passes {
+                range.last = range.last.min(passes - 1);
+            }
+        }
+        self.skips.retain(|skip| !skip.passes.is_empty());
+    }
+
     /// What leaving blocks out saves and costs; none where no pass does.
     pub(super) fn leaving_out(
         &self,
@@ -172,6 +213,7 @@ impl ComponentPlan {
         Ok(Some(Skipped {
             passes,
             bytes,
+            planned: executed(self, device)?.1.makespan,
             whole: with(None)?,
             cancelled: with(Some(Copies::Cancelled))?,
             kept: with(Some(Copies::Kept))?,
@@ -183,8 +225,41 @@ impl ComponentPlan {
 /// What is wrong with what a plan says of blocks that are left out.
 pub(super) fn problems(place: &str, plan: &ComponentPlan) -> Vec<Problem> {
     let mut problems = contradictions(&plan.skips);
+    let real = Mask::of_plan(plan);
+    let stated = plan.skipped.as_ref();
+    if stated.is_some() == real.is_empty() {
+        let found = if stated.is_some() { "figures" } else { "no figures" };
+        let expected = "figures where passes leave blocks out, and only there";
+        problems.push(Problem::new("skipped", found, expected));
+    }
+    if let Some(stated) = stated.filter(|_| !real.is_empty()) {
+        let left_out = real.left_out(plan);
+        if (stated.uses, stated.compute) != (left_out.uses, left_out.compute) {
+            let found = format!("{} uses, {} of compute", stated.uses, stated.compute.human());
+            let (uses, compute) = (left_out.uses, left_out.compute.human());
+            let expected = format!("{uses} uses, {compute}, as skips say");
+            problems.push(Problem::new("skipped", found, expected));
+        }
+        if stated.passes.iter().any(|range| range.last >= plan.passes) {
+            let expected = format!("passes 0 to {}", plan.passes.saturating_sub(1));
+            problems.push(Problem::new("skipped.passes", "later passes", expected));
+        }
+        if plan.bound.run > stated.planned {
+            let found = plan.bound.run.human();
+            let expected = format!("at most what is planned, {}", stated.planned.human());
+            problems.push(Problem::new("bound.run", found, expected));
+        }
+    }
     let names = || plan.blocks.iter().map(|block| block.block.as_str());
     for (n, skip) in plan.skips.iter().enumerate() {
+        for (field, empty) in
+            [("blocks", skip.blocks.is_empty()), ("passes", skip.passes.is_empty())]
+        {
+            if empty {
+                let place = format!("skips[{n}].{field}");
+                problems.push(Problem::new(place, "an empty list", "at least one"));
+            }
+        }
         for range in skip.passes.iter().filter(|range| range.last >= plan.passes) {
             let expected = format!("passes 0 to {}", plan.passes.saturating_sub(1));
             problems.push(Problem::new(format!("skips[{n}].passes"), range.to_string(), expected));
@@ -205,7 +280,8 @@ pub(super) fn problems(place: &str, plan: &ComponentPlan) -> Vec<Problem> {
 
 impl ComponentInput {
     fn mask(&self) -> Mask {
-        Mask::new(self.instance.uses.iter().map(|used| used.block.as_str()), &self.skips)
+        let uses = self.instance.uses.iter().map(|used| used.block.as_str());
+        Mask::new(uses, &self.skips, self.passes)
     }
 
     /// The best of a plan and of those that keep what runs more often, by the time of all passes.
@@ -215,11 +291,11 @@ impl ComponentInput {
         granularity: Granularity,
     ) -> Result<ComponentPlan> {
         let mask = self.mask();
-        if mask.is_empty() || plan.window.bytes.is_zero() {
+        let runs = u64::from(self.passes).saturating_mul(self.instance.uses.len() as u64);
+        if mask.is_empty() || plan.window.bytes.is_zero() || runs > MOST_WEIGHED {
             return Ok(plan);
         }
-        let left_out: Vec<u64> =
-            (0..self.instance.uses.len()).map(|n| mask.passes(n, self.passes)).collect();
+        let left_out: Vec<u64> = (0..self.instance.uses.len()).map(|n| mask.passes(n)).collect();
         let mut rarest = left_out.clone();
         rarest.sort_unstable();
         rarest.dedup();
@@ -267,7 +343,7 @@ impl ComponentInput {
             return Nanos::ZERO;
         }
         let uses = &self.instance.uses;
-        let runs = |n: usize| u64::from(self.passes).saturating_sub(mask.passes(n, self.passes));
+        let runs = |n: usize| u64::from(self.passes).saturating_sub(mask.passes(n));
         let compute = (0..uses.len()).map(|n| uses[n].compute.saturating_mul(runs(n))).sum();
         if (0..uses.len()).map(runs).sum::<u64>() > MOST_USES {
             return compute;
@@ -293,7 +369,7 @@ fn least_copied(order: &[usize], sizes: &[u64], budget: u64) -> u64 {
         seen[used] = n;
     }
     // What is there of each block, by its next use: the furthest goes first.
-    let mut there = std::collections::BTreeMap::<(usize, usize), u64>::new();
+    let mut there = BTreeMap::<(usize, usize), u64>::new();
     let (mut total, mut copied) = (0u64, 0u64);
     for (n, &used) in order.iter().enumerate() {
         let own = there.remove(&(n, used)).unwrap_or(0);

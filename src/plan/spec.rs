@@ -451,7 +451,7 @@ impl Plan {
             return Ok(alone.collect());
         }
         let stages = super::stage::stages(&self.components, self.generations, &self.device)?;
-        let times = super::timing::unroll_stages(&stages);
+        let times = super::layout::executed_stages(&self.components, &stages, &self.device);
         let own = |(stage, times): (&super::stage::Stage, &super::timing::Unrolled)| Prediction {
             first_pass: times.first_pass,
             makespan: times.makespan,

@@ -49,6 +49,9 @@ impl Crossing {
     fn of(view: &View<'_>, from: usize, to: usize) -> Option<Self> {
         let (before, after) = (&view.summary.components[from], &view.summary.components[to]);
         let first = *after.passes.first()?;
+        if after.whole == 0 && !view.summary.complete {
+            return None;
+        }
         let last = *before.passes.last()?;
         let own = u32::try_from(to).ok()?;
         let of_first = |span: &&Span| span.component == own && span.pass == 0;

@@ -41,6 +41,9 @@ pub struct Comparison {
     pub run: usize,
     /// The component's name.
     pub component: String,
+    /// Whether all passes are compared, since some leave blocks out, and not a steady one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
     /// Steady pass of the first run.
     #[serde(rename = "base_pass_ns", serialize_with = "plain")]
     pub base: Nanos,
@@ -75,7 +78,26 @@ impl Comparison {
             () if is < was => Change::Faster,
             () => Change::Slower,
         };
-        Self { run, component: base.0.name.clone(), base: was, other: is, noise, change }
+        let component = base.0.name.clone();
+        Self { run, component, whole: false, base: was, other: is, noise, change }
+    }
+
+    /// Of all passes together: what is left to compare where some leave blocks out. Runs of different length tell
+    /// nothing.
+    fn of_all(
+        run: usize,
+        base: (&ComponentSummary, Origin),
+        other: (&ComponentSummary, Origin),
+    ) -> Self {
+        let all = |(one, origin): (&ComponentSummary, Origin)| {
+            let steady = one.passes.iter().copied().sum();
+            (ComponentSummary { steady, ..one.clone() }, origin)
+        };
+        let (was, is) = (all(base), all(other));
+        let same = base.0.passes.len() == other.0.passes.len();
+        let told = Self::of(run, (&was.0, was.1), (&is.0, is.1));
+        let change = if same { told.change } else { Change::TooFewPasses };
+        Self { whole: true, change, ..told }
     }
 
     /// A sentence with the numbers.
@@ -84,6 +106,9 @@ impl Comparison {
             Change::Same => "no difference beyond noise and the tolerance of 1 %",
             Change::Faster => "faster, beyond noise and tolerance",
             Change::Slower => "slower, beyond noise and tolerance",
+            Change::TooFewPasses if self.whole => {
+                "runs of different length, some passes of which leave blocks out, cannot be compared"
+            }
             Change::TooFewPasses => "too few passes to tell",
         };
         let percent = match Against::of(self.other, self.base) {
@@ -95,9 +120,10 @@ impl Comparison {
             false => self.noise.human(),
         };
         format!(
-            "Run {}, {}: steady pass {} against {} of run 1 ({percent}), noise {noise}: {verdict}.",
+            "Run {}, {}: {} {} against {} of run 1 ({percent}), noise {noise}: {verdict}.",
             self.run,
             self.component,
+            if self.whole { "all passes" } else { "steady pass" },
             self.other.human(),
             self.base.human()
         )
@@ -115,7 +141,14 @@ pub fn comparisons(views: &[View<'_>]) -> Vec<Comparison> {
                 same.filter(|same| !same.passes.is_empty() && !one.passes.is_empty())
             {
                 let pair = ((one, base.summary.origin), (same, other.summary.origin));
-                found.push(Comparison::of(run, pair.0, pair.1));
+                let skips = |view: &View<'_>| {
+                    let mut headers = view.profile.header.components.iter();
+                    headers.any(|header| header.name == one.name && header.skipped.is_some())
+                };
+                found.push(match skips(base) || skips(other) {
+                    true => Comparison::of_all(run, pair.0, pair.1),
+                    false => Comparison::of(run, pair.0, pair.1),
+                });
             }
         }
     }

@@ -173,6 +173,21 @@ impl Workload {
         Err(Error::Input { file: "workload".to_owned(), problems })
     }
 
+    /// Skips that name no block of these components.
+    pub fn skips_beside(&self, manifest: &Manifest, components: &[&Component]) -> Vec<&Skip> {
+        let ids = components.iter().flat_map(|component| {
+            let blocks = component.blocks(manifest);
+            let ids = blocks.iter().map(|block| format!("{}.{}", component.name, block.local_id()));
+            ids.collect::<Vec<String>>()
+        });
+        let ids: Vec<String> = ids.collect();
+        let fits = |name: &String| {
+            let names = in_range(name);
+            names.iter().any(|name| ids.iter().any(|id| matches(name, id)))
+        };
+        self.skips.iter().filter(|skip| !skip.blocks.iter().any(fits)).collect()
+    }
+
     fn unknown_blocks(&self, manifest: &Manifest) -> Vec<Problem> {
         let of = |component: &Component| {
             let blocks = component.blocks(manifest);

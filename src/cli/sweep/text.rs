@@ -186,12 +186,12 @@ pub fn summary(points: &[Point], summary: &Summary) -> String {
     }
     let _ = writeln!(
         text,
-        "\n  {:<24}{:>6}{:>6}{:>22}{:>22}",
+        "\n  {:<24}{:>6}{:>6} {:>24} {:>24}",
         "policy", "unit", "fits", "best ÷ ours", "shipped ÷ ours"
     );
     for Total { policy, unit, fits, best, shipped } in &summary.totals {
         let (best, shipped) = (quotient(best), quotient(shipped));
-        let _ = writeln!(text, "  {policy:<24}{unit:>6}{fits:>6}{best:>22}{shipped:>22}");
+        let _ = writeln!(text, "  {policy:<24}{unit:>6}{fits:>6} {best:>24} {shipped:>24}");
     }
     text.push_str(
         "\n  geometric means over the points where it fits, least and largest in brackets\n",

@@ -26,7 +26,7 @@ mod entries;
 use std::fmt;
 use std::str::FromStr;
 
-use super::layout::ComponentInput;
+use super::layout::{ComponentInput, executed_stages};
 use super::spec::{ComponentPlan, Granularity, HostMemory, Piece, Residency};
 use super::stage::stages;
 use super::tiers::{self, HostBudget, HostUse};
@@ -171,7 +171,7 @@ impl Pipeline {
 
     /// The best plan in which these components are kept, and no others on purpose.
     fn with_kept(&self, kept: &[bool]) -> Result<Planned> {
-        let size = |n: usize| self.members[n].input.whole().get();
+        let size = |n: usize| self.members[n].input.at(self.unit).whole().get();
         let base: u64 = (0..kept.len()).filter(|&n| kept[n]).map(size).sum();
         let mut rooms = Vec::with_capacity(kept.len());
         for (n, &kept) in kept.iter().enumerate() {
@@ -327,7 +327,10 @@ impl Pipeline {
         orders: &[Order],
         best: &mut Planned,
     ) -> Result<bool> {
-        let other = self.in_orders(plans, regions, orders)?;
+        let other = match self.in_orders(plans, regions, orders) {
+            Err(Error::Infeasible(_)) => return Ok(false),
+            other => other?,
+        };
         let key = |planned: &Planned| {
             let together = &planned.together;
             (together.makespan, together.generation)
@@ -360,6 +363,11 @@ impl Pipeline {
             plan.prediction.peak = plan.slab.bytes.saturating_add(reserve);
             placed.push(plan);
         }
+        // Where what others keep leaves no place that it can be moved to.
+        let over = (0..placed.len()).find(|&n| placed[n].slab.bytes.get() > self.end_of(n));
+        if let Some(n) = over {
+            return Err(self.refused(n, placed[n].slab.bytes.get(), self.end_of(n)));
+        }
         let slab = placed.iter().map(|plan| plan.slab.bytes.get()).max().unwrap_or(0);
         let lent: Vec<Option<Region>> = (0..placed.len())
             .map(|n| {
@@ -385,14 +393,15 @@ impl Pipeline {
 
 /// Computes what components take together, and writes their own figures as they are among the others.
 ///
-/// Contention is left out, as in everything that is evaluated by [`timing`] alone.
+/// Contention is spread evenly over each component's uses and copies, as in a component alone.
 pub fn together(
     components: &mut [ComponentPlan],
     generations: u32,
     device: &crate::device::DeviceSpec,
 ) -> Result<Together> {
     let count = components.len();
-    let times = timing::unroll_stages(&stages(components, generations.max(SETTLED), device)?);
+    let stages = stages(components, generations.max(SETTLED), device)?;
+    let times = executed_stages(components, &stages, device);
     let span = |stages: &[timing::Unrolled]| stages.iter().map(|one| one.makespan).sum::<Nanos>();
     let (first, later) = (span(&times[..count]), span(&times[2 * count..3 * count]));
     let makespan = match usize::try_from(generations) {

@@ -42,13 +42,15 @@ pub fn plan_all(
         }
         let all: Bytes = least.iter().copied().sum();
         tries = tries.saturating_sub(1);
-        if all > host.bytes || tries == 0 {
+        // Rings are locked.
+        let available = host.bytes.min(host.lockable);
+        if all > available || tries == 0 {
             let because = if passes.len() > 1 { "every component" } else { &answer.because };
-            let needed = all.max(answer.needed);
+            let needed = all.max(available.saturating_add(answer.shortfall));
             return Err(Error::Infeasible(Infeasible {
                 needed,
-                available: host.bytes,
-                shortfall: needed.saturating_sub(host.bytes),
+                available,
+                shortfall: needed.saturating_sub(available),
                 smallest_budget: needed,
                 because: because.to_owned(),
                 ..answer
