@@ -46,7 +46,7 @@ impl Builder<'_> {
             } else if self.has_kept && what.staged.is_some() {
                 let until = afters.get(&(block, piece)).copied().flatten();
                 let before = |op: &Op| is_cold(op) && op.piece.map(|p| (op.block, p)) <= until;
-                let last = self.ops.iter().rposition(|op| before(op)).filter(|_| until.is_some());
+                let last = self.ops.iter().rposition(before).filter(|_| until.is_some());
                 self.ops[read].waits.extend(last.map(|op| Wait { op, passes_back: 0 }));
                 continue;
             }
