@@ -78,13 +78,12 @@ fn lines(plan: &Plan, together: &Together) -> Vec<(&'static str, String)> {
     ));
     for (n, boundary) in together.boundaries.iter().enumerate() {
         let line = format!(
-            "{} to {} costs {}, at most {}: what the {} that its first pass brings besides take beyond the time that \
-             the link is idle in the pass before",
+            "{} to {} costs {}; {} come for its first pass, of which the link cannot hide {} in the pass before",
             boundary.from,
             boundary.to,
             boundary.cost.human(),
-            boundary.demand.human(),
             boundary.bytes.human(),
+            boundary.demand.human(),
         );
         lines.push((if n == 0 { "boundary" } else { "" }, line));
     }
