@@ -2,17 +2,17 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod observed;
+
 use expect_test::expect_file;
+use observed::run;
 use proptest::prelude::*;
 use vramplan::backend::sim::Sim;
-use vramplan::backend::{Backend, Recorder};
 use vramplan::figures::{Bound, Prediction};
-use vramplan::lane::Lane;
 use vramplan::plan::{
     BlockPart, Budget, ComponentInput, ComponentPlan, Digests, Granularity, Instance, PLAN_FORMAT,
     POLICIES, Plan, Policy, Request, Setting, Unit, bound,
 };
-use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Program, check};
 use vramplan::units::{Bytes, Nanos};
 use vramplan::{device, model, workload};
@@ -265,29 +265,6 @@ fn names_and_values_are_read_strictly() {
     assert!(beyond.expect_err("too many").to_string().contains("at most 6"));
 }
 
-#[derive(Default)]
-struct Ends {
-    spans: Vec<Span>,
-    peak: u64,
-}
-
-impl Recorder for Ends {
-    fn span(&mut self, span: &Span) {
-        self.spans.push(span.clone());
-    }
-
-    fn vram(&mut self, sample: VramSample) {
-        self.peak = self.peak.max(sample.in_use.get());
-    }
-}
-
-impl Ends {
-    fn pass_end(&self, pass: u32) -> u64 {
-        let computes = self.spans.iter().filter(|s| s.lane == Lane::Compute && s.pass == pass);
-        computes.map(|span| span.end.get()).max().unwrap_or(0)
-    }
-}
-
 fn program(plan: &ComponentPlan, instance: &Instance) -> Program {
     let phase = Phase::of(plan, &instance.device).expect("a phase");
     Program { slab: plan.slab.bytes, phases: vec![phase] }
@@ -333,8 +310,7 @@ fn holds(text: &str, input: &ComponentInput, setting: &Setting) -> Result<(), Te
         let (pass, bound) = (plan.prediction.pass, plan.bound.any_schedule);
         prop_assert!(pass >= bound, "{text} {}: {pass} < {bound}", setting.parameters);
     }
-    let mut seen = Ends::default();
-    Sim::default().run(&program, &mut seen).expect("a run to the end");
+    let seen = run(&program, Sim::default());
     prop_assert!(seen.peak <= plan.slab.bytes.get(), "{text}: {} in use", seen.peak);
     let mean = (seen.pass_end(199) - seen.pass_end(99)) as f64 / 100.0;
     let pass = plan.prediction.pass.get() as f64;

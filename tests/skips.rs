@@ -3,50 +3,24 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod observed;
+
+use observed::run;
 use proptest::prelude::*;
 use vramplan::backend::sim::Sim;
-use vramplan::backend::{Backend, Recorder};
 use vramplan::figures::PassRange;
 use vramplan::lane::Lane;
 use vramplan::plan::{
     BlockPart, ComponentInput, ComponentPlan, Granularity, Instance, POLICIES, Policy, Unit,
 };
-use vramplan::profile::{Span, VramSample};
+use vramplan::profile::Span;
 use vramplan::program::{Phase, Program, check};
 use vramplan::units::{Bytes, Fraction, Nanos};
 use vramplan::workload::{Copies, Skip};
 
-#[derive(Default)]
-struct Observed {
-    spans: Vec<Span>,
-    peak: u64,
-}
-
-impl Recorder for Observed {
-    fn span(&mut self, span: &Span) {
-        self.spans.push(span.clone());
-    }
-
-    fn vram(&mut self, sample: VramSample) {
-        self.peak = self.peak.max(sample.in_use.get());
-    }
-}
-
-impl Observed {
-    fn makespan(&self) -> Nanos {
-        self.spans.iter().map(|span| span.end).max().unwrap_or_default()
-    }
-}
-
 fn program(plan: &ComponentPlan, input: &ComponentInput) -> Program {
     let phase = Phase::of(plan, &input.instance.device).expect("a phase");
     Program { slab: plan.slab.bytes, phases: vec![phase] }
-}
-
-fn run(program: &Program, sim: Sim) -> Observed {
-    let mut observed = Observed::default();
-    sim.run(program, &mut observed).expect("a run to the end");
-    observed
 }
 
 fn skip() -> impl Strategy<Value = Skip> {
@@ -160,7 +134,7 @@ fn assert_sound(plan: &ComponentPlan, input: &ComponentInput, seed: u64) {
     let lowered = program(plan, input);
     check::check(&lowered).expect("safe");
     let observed = run(&lowered, Sim::default());
-    assert_eq!(observed.makespan(), plan.prediction.makespan, "predicted = simulated");
+    assert_eq!(Nanos::new(observed.end()), plan.prediction.makespan, "predicted = simulated");
     assert!(observed.peak <= plan.slab.bytes.get());
     assert_bytes_are_there(plan, &lowered.phases[0], &observed.spans);
     let jittered =
@@ -170,7 +144,7 @@ fn assert_sound(plan: &ComponentPlan, input: &ComponentInput, seed: u64) {
     match &plan.skipped {
         None => assert!(plan.skips.is_empty() || observed.spans.len() == whole.spans.len()),
         Some(skipped) => {
-            assert_eq!(skipped.whole, whole.makespan());
+            assert_eq!(skipped.whole, Nanos::new(whole.end()));
             assert!(skipped.cancelled <= skipped.kept && skipped.kept <= skipped.whole);
             assert_eq!(bytes_of(&whole.spans) - bytes_of(&observed.spans), skipped.bytes.get());
             let uses = observed.spans.iter().filter(|s| s.lane == Lane::Compute);
@@ -258,7 +232,7 @@ fn policies_of_other_systems_leave_out_the_same() {
             let plan = best.plan;
             let lowered = program(&plan, &input);
             check::check(&lowered).unwrap_or_else(|problems| panic!("{}: {problems:?}", spec.name));
-            let simulated = run(&lowered, Sim::default()).makespan();
+            let simulated = Nanos::new(run(&lowered, Sim::default()).end());
             assert_eq!(simulated, plan.prediction.makespan, "{}", spec.name);
             let skipped = plan.skipped.expect("some passes leave blocks out");
             assert!(skipped.cancelled <= skipped.kept, "{}", spec.name);

@@ -3,11 +3,13 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod observed;
+
 use std::collections::BTreeMap;
 
+use observed::run;
 use proptest::prelude::*;
 use vramplan::backend::sim::Sim;
-use vramplan::backend::{Backend, Recorder};
 use vramplan::error::Error;
 use vramplan::lane::OpKind;
 use vramplan::plan::pipeline::{Hold, Member, Pipeline};
@@ -15,31 +17,9 @@ use vramplan::plan::{
     BlockPart, Budget, ComponentInput, Digests, Granularity, HostBudget, Instance, PLAN_FORMAT,
     Plan, Unit,
 };
-use vramplan::profile::{Span, VramSample};
+use vramplan::profile::Span;
 use vramplan::program::{self, Program, check};
 use vramplan::units::{Bytes, Fraction, Nanos, Rate};
-
-#[derive(Default)]
-struct Observed {
-    spans: Vec<Span>,
-    peak: u64,
-}
-
-impl Recorder for Observed {
-    fn span(&mut self, span: &Span) {
-        self.spans.push(span.clone());
-    }
-
-    fn vram(&mut self, sample: VramSample) {
-        self.peak = self.peak.max(sample.in_use.get());
-    }
-}
-
-fn run(program: &Program, sim: Sim) -> Observed {
-    let mut observed = Observed::default();
-    sim.run(program, &mut observed).expect("a run to the end");
-    observed
-}
 
 /// Blocks of some 10 to 300 KB, so that pages of 4 KiB are small.
 fn input() -> impl Strategy<Value = ComponentInput> {
@@ -187,9 +167,8 @@ proptest! {
             prop_assert!(observed.peak <= program.slab.get());
             prop_assert_eq!(ring_clash(&program, &observed.spans), None);
             if jitter == 0 {
-                let last = observed.spans.iter().map(|span| span.end.get()).max().unwrap_or(0);
                 let together = plan.pipeline.as_ref().expect("a pipeline");
-                prop_assert_eq!(last, together.makespan.get());
+                prop_assert_eq!(observed.end(), together.makespan.get());
             }
         }
     }

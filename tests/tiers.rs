@@ -3,53 +3,21 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod observed;
+
 use std::collections::BTreeMap;
 
+use observed::{Observed, run};
 use proptest::prelude::*;
 use vramplan::backend::sim::Sim;
-use vramplan::backend::{Backend, Recorder};
 use vramplan::error::Error;
-use vramplan::lane::{Lane, OpKind};
+use vramplan::lane::OpKind;
 use vramplan::plan::{
     BlockPart, Budget, ComponentInput, ComponentPlan, Digests, Granularity, HostBudget, HostMemory,
     Instance, PLAN_FORMAT, Piece, Plan, Residency, Unit,
 };
-use vramplan::profile::{Span, VramSample};
 use vramplan::program::{self, Enter, Phase, Program, check};
 use vramplan::units::{Bytes, Fraction, Nanos, Rate};
-
-#[derive(Default)]
-struct Observed {
-    spans: Vec<Span>,
-    vram: u64,
-}
-
-impl Recorder for Observed {
-    fn span(&mut self, span: &Span) {
-        self.spans.push(span.clone());
-    }
-
-    fn vram(&mut self, sample: VramSample) {
-        self.vram = self.vram.max(sample.in_use.get());
-    }
-}
-
-impl Observed {
-    fn of(program: &Program, sim: Sim) -> Self {
-        let mut seen = Self::default();
-        sim.run(program, &mut seen).expect("a run to the end");
-        seen
-    }
-
-    fn pass_end(&self, pass: u32) -> u64 {
-        let computes = self.spans.iter().filter(|s| s.lane == Lane::Compute && s.pass == pass);
-        computes.map(|span| span.end.get()).max().unwrap_or(0)
-    }
-
-    fn on(&self, kind: OpKind) -> impl Iterator<Item = &Span> {
-        self.spans.iter().filter(move |span| span.op == kind)
-    }
-}
 
 fn alone(plan: &ComponentPlan, input: &ComponentInput) -> Program {
     let phase = Phase::of(plan, &input.instance.device).expect("a program");
@@ -145,9 +113,9 @@ fn host_peak(plan: &ComponentPlan, seen: &Observed) -> u64 {
     let kept = |piece: &&Piece| piece.home() != HostMemory::Disk;
     let kept: u64 = pieces(plan).filter(kept).map(|piece| piece.bytes.get()).sum();
     let copies: BTreeMap<_, u64> =
-        seen.on(OpKind::Copy).map(|s| ((s.block, s.piece, s.pass), s.end.get())).collect();
+        seen.of_kind(OpKind::Copy).map(|s| ((s.block, s.piece, s.pass), s.end.get())).collect();
     let mut changes: Vec<(u64, i64)> = Vec::new();
-    for read in seen.on(OpKind::Read) {
+    for read in seen.of_kind(OpKind::Read) {
         let bytes = i64::try_from(read.bytes.get()).expect("small");
         changes.push((read.start.get(), bytes));
         changes.push((copies[&(read.block, read.piece, read.pass)], -bytes));
@@ -164,11 +132,11 @@ fn host_peak(plan: &ComponentPlan, seen: &Observed) -> u64 {
 /// What goes wrong in the ring during a run, by places and times alone.
 fn violation(plan: &ComponentPlan, seen: &Observed) -> Option<String> {
     let copies: BTreeMap<_, (u64, u64)> = seen
-        .on(OpKind::Copy)
+        .of_kind(OpKind::Copy)
         .map(|s| ((s.block, s.piece, s.pass), (s.start.get(), s.end.get())))
         .collect();
     let mut held: Vec<(u64, u64, u64, u64)> = Vec::new();
-    for read in seen.on(OpKind::Read) {
+    for read in seen.of_kind(OpKind::Read) {
         let piece = &plan.blocks[read.block as usize].pieces[read.piece? as usize];
         let places = &piece.staged.as_ref()?.at;
         let at = places[read.pass as usize % places.len()];
@@ -227,8 +195,8 @@ proptest! {
         let program = alone(&plan, &case.input);
         prop_assert!(check::check(&program).is_ok(), "{:?}", check::check(&program));
         for sim in [Sim::default(), Sim { jitter: Fraction::from_ppm(jitter), seed, ..Sim::default() }] {
-            let seen = Observed::of(&program, sim);
-            prop_assert!(seen.vram <= plan.slab.bytes.get());
+            let seen = run(&program, sim);
+            prop_assert!(seen.peak <= plan.slab.bytes.get());
             prop_assert!(host_peak(&plan, &seen) <= case.host.bytes.get());
             prop_assert_eq!(violation(&plan, &seen), None);
         }
@@ -242,7 +210,7 @@ proptest! {
         let mut case = case;
         case.input.passes = 120;
         let plan = case.plan(granularity(tensors));
-        let seen = Observed::of(&alone(&plan, &case.input), Sim::default());
+        let seen = run(&alone(&plan, &case.input), Sim::default());
         prop_assert_eq!(seen.spans.iter().map(|s| s.end).max(), Some(plan.prediction.makespan));
         prop_assert_eq!(seen.pass_end(0), plan.prediction.first_pass.get());
         let mean = (seen.pass_end(119) - seen.pass_end(59)) as f64 / 60.0;
@@ -267,7 +235,7 @@ proptest! {
         let accepted = check::check(&program).is_ok();
         for seed in 0..6 {
             let sim = Sim { jitter: Fraction::from_ppm(990_000), seed, ..Sim::default() };
-            let violation = violation(&plan, &Observed::of(&program, sim));
+            let violation = violation(&plan, &run(&program, sim));
             prop_assert!(!accepted || violation.is_none(), "{violation:?}");
         }
     }
@@ -305,7 +273,7 @@ proptest! {
         let accepted = check::check(&program).is_ok();
         for seed in 0..6 {
             let sim = Sim { jitter: Fraction::from_ppm(990_000), seed, ..Sim::default() };
-            let violation = violation(&plan, &Observed::of(&program, sim));
+            let violation = violation(&plan, &run(&program, sim));
             prop_assert!(!accepted || violation.is_none(), "{violation:?}");
         }
     }
@@ -356,7 +324,7 @@ fn broken_rings_show_in_runs() {
     for &op in &reads {
         let mut broken = sound.clone();
         broken.phases[0].schedule.ops[op].waits.clear();
-        let wrong = violation(&plan, &Observed::of(&broken, Sim::default())).is_some();
+        let wrong = violation(&plan, &run(&broken, Sim::default())).is_some();
         let accepted = check::check(&broken).is_ok();
         assert!(!wrong || !accepted, "read {op} goes into bytes in use, unnoticed");
         shown += usize::from(wrong);
@@ -438,7 +406,7 @@ fn the_rings_of_phases_that_follow_one_another_are_checked_together() {
     for sound in [&again, &beside] {
         assert_eq!(sound.phases.len(), 2);
         assert_eq!(check::check(sound).map(|proof| proof.passes > 0), Ok(true));
-        Observed::of(sound, Sim::default());
+        run(sound, Sim::default());
     }
     // Another component's ring is elsewhere; a later generation's is the same.
     assert!(reading_ahead(&beside).is_ok(), "{:?}", reading_ahead(&beside));

@@ -137,8 +137,8 @@ impl Boundaries {
         if let Some(rate) = self.ordinary {
             let _ = writeln!(
                 text,
-                "  whole components are swapped through ordinary memory at {}, the device spec's; published\n  swaps ran \
-                 at 2 to 2.3 GB/s (reports/published.md), and would cost that much more",
+                "  whole components are swapped through ordinary memory at {}, the device spec's; published\n  swaps were \
+                 slower: reports/published.md",
                 rate.human()
             );
         }

@@ -28,7 +28,9 @@ pub fn line(component: &ComponentPlan) -> Option<(&'static str, String)> {
             skipped.kept.human()
         ));
     }
-    text.push_str(&format!("; no schedule takes less than {}", component.bound.run.human()));
+    if !component.bound.run.is_zero() {
+        text.push_str(&format!("; no schedule takes less than {}", component.bound.run.human()));
+    }
     Some(("skips", text))
 }
 

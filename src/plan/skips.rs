@@ -23,6 +23,9 @@
 //! use is furthest (Belady, *A study of replacement algorithms for a virtual-storage computer*, 1966; with bytes for
 //! pages the exchange argument holds for any capacity over time).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::bound::fastest;
 use super::instance::Instance;
 use super::layout::{ComponentInput, executed};
@@ -30,9 +33,6 @@ use super::op::Op;
 use super::schedule::Schedule;
 use super::spec::{ComponentPlan, Granularity, Residency};
 use super::{ROOT, planner};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use crate::device::DeviceSpec;
 use crate::error::{Problem, Result};
 use crate::figures::{PassRange, Skipped};

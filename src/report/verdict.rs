@@ -104,12 +104,9 @@ impl View<'_> {
                 + &predicted.map_or(String::new(), |one| as_predicted(*first, one.first_pass))
                 + ".";
         }
-        let what = if header.skipped.is_some() { "that runs every block" } else { "" };
-        let what = format!(
-            "{}{what} of {name}",
-            if what.is_empty() { "A steady pass" } else { "A pass " }
-        );
-        let mut line = format!("{what} takes {} ({origin})", steady.human());
+        let every = header.skipped.is_some();
+        let what = if every { "A pass that runs every block" } else { "A steady pass" };
+        let mut line = format!("{what} of {name} takes {} ({origin})", steady.human());
         let mut wrong = String::new();
         if let Some(bound) = &header.bound {
             let least = bound.any_schedule;
