@@ -11,8 +11,8 @@ use vramplan::backend::{Backend, Recorder};
 use vramplan::figures::Prediction;
 use vramplan::lane::{Lane, OpKind};
 use vramplan::plan::{
-    BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Piece, Residency,
-    Schedule, Unit, UseRef, planner, timing,
+    Beside, BlockPart, Choice, ComponentInput, ComponentPlan, Granularity, Instance, Piece,
+    Residency, Schedule, Unit, UseRef, planner, timing,
 };
 use vramplan::profile::{Span, VramSample};
 use vramplan::program::{Phase, Program, check};
@@ -520,7 +520,8 @@ proptest! {
     fn contention_slows_compute_by_what_copies_take(input in inputs()) {
         let plan = input.plan(Granularity::Block).expect("the budget holds the largest block");
         let program = program(&plan, &input.instance);
-        let seen = run(&program, Sim { contention: Fraction::from_ppm(500_000), ..Sim::default() });
+        let beside = Beside { contention: Fraction::from_ppm(500_000), ..Beside::default() };
+        let seen = run(&program, Sim { beside, ..Sim::default() });
         let compute: u64 = seen.on(Lane::Compute).iter().map(|s| s.end.get() - s.start.get()).sum();
         let alone: u64 = plan.blocks.iter().map(|b| b.compute.get()).sum::<u64>() * u64::from(plan.passes);
         // Of the overlapped time a third (0.5 / 1.5) is slowdown; each use rounds up to whole nanoseconds.
@@ -536,8 +537,8 @@ proptest! {
             seen.on(Lane::H2d).iter().map(|s| s.end.get() - s.start.get()).sum()
         };
         let alone = copies(&run(&program, Sim::default()));
-        let copy_contention = Fraction::from_ppm(500_000);
-        let seen = run(&program, Sim { copy_contention, ..Sim::default() });
+        let beside = Beside { copy_contention: Fraction::from_ppm(500_000), ..Beside::default() };
+        let seen = run(&program, Sim { beside, ..Sim::default() });
         let slack = seen.spans.len() as u64;
         prop_assert!((copies(&seen) - alone).abs_diff(seen.overlap() / 3) <= slack);
     }

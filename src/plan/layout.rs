@@ -7,6 +7,7 @@
 
 use super::bound::{self, Bounds};
 use super::choice::Evaluated;
+use super::execution::{Beside, Repeated};
 use super::instance::{BlockPart, Instance, Run, Use};
 use super::margins::{self, Margins};
 use super::placement::Placed;
@@ -17,14 +18,12 @@ use super::schedule::Schedule;
 use super::spec::{
     BlockPlan, ComponentPlan, Granularity, Part, Piece, ROOT, Residency, Slab, Stream, Window,
 };
-use super::stage::Stage;
 use super::tiers::HostBudget;
 use super::timing;
 use super::unit::Unit;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Infeasible, Memory, Result};
 use crate::figures::{Bound, Prediction};
-use crate::lane::Lane;
 use crate::units::{Bytes, Fraction, Nanos};
 use crate::workload::Skip;
 
@@ -375,15 +374,12 @@ fn prefetch(instance: &Instance, found: &Evaluated) -> u32 {
     u32::try_from(ahead.max().unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
-/// How often the slowdown by contention is fed back into the times that cause it.
-const CONTENTION_ROUNDS: u32 = 8;
-
 impl ComponentPlan {
-    /// Writes what executing the plan will cost, what binds it and the slack of every copy. Exact for the model of
-    /// [`timing`]; with contention the slowdown is spread evenly over all uses, which is an approximation.
+    /// Writes what executing the plan will cost, what binds it and the slack of every copy, as [`timing`] tells.
     pub fn foresee(&mut self, device: &DeviceSpec, reserve: Bytes) -> Result<()> {
         let (schedule, unrolled) = executed(self, device)?;
-        let pass = timing::steady_pass(&schedule).ceil();
+        let steady = timing::steady(&schedule, Beside::on(device))?;
+        let pass = steady.pass.ceil();
         self.prediction = Prediction {
             pass,
             first_pass: unrolled.first_pass,
@@ -396,7 +392,7 @@ impl ComponentPlan {
         };
         self.skipped = self.leaving_out(&schedule, device)?;
         let slack = margins::set_slack(self, &schedule, &unrolled.slack);
-        let binding = margins::binding(&schedule, device, pass);
+        let binding = margins::binding(&schedule, device, &steady);
         let known = self.margins.take();
         let zero_slowdown = known.as_ref().and_then(|known| known.zero_slowdown);
         let next_gib = known.and_then(|known| known.next_gib);
@@ -405,81 +401,13 @@ impl ComponentPlan {
     }
 }
 
-/// The schedule of a plan, and its times. Contention is fed back until it settles.
+/// The schedule of a plan, and its times.
 pub(super) fn executed(
     plan: &ComponentPlan,
     device: &DeviceSpec,
 ) -> Result<(Schedule, timing::Unrolled)> {
-    let alone = Schedule::of(plan, device)?;
-    let mut unrolled = timing::unroll(&alone, plan.passes);
-    if !device.is_contended() {
-        return Ok((alone, unrolled));
-    }
-    let mut schedule = alone.clone();
-    let copies = unrolled.copy_busy;
-    for _ in 0..CONTENTION_ROUNDS {
-        schedule = slowed(&alone, device, unrolled.overlap, (computes(plan, &alone), copies));
-        unrolled = timing::unroll(&schedule, plan.passes);
-    }
-    Ok((schedule, unrolled))
-}
-
-/// All compute of a run.
-fn computes(plan: &ComponentPlan, schedule: &Schedule) -> Nanos {
-    let compute: Nanos = plan.blocks.iter().map(|block| block.compute).sum();
-    let all = compute.saturating_mul(u64::from(plan.passes));
-    all.saturating_sub(schedule.mask.left_out(plan).compute)
-}
-
-/// The times of stages that follow one another, as a device's contention makes them: fed back stage by stage until it
-/// settles.
-pub(super) fn executed_stages(
-    components: &[ComponentPlan],
-    stages: &[Stage],
-    device: &DeviceSpec,
-) -> Vec<timing::Unrolled> {
-    let alone = timing::unroll_stages(stages);
-    if !device.is_contended() {
-        return alone;
-    }
-    let mut times = alone.clone();
-    let mut slower = stages.to_vec();
-    for _ in 0..CONTENTION_ROUNDS {
-        let all = stages.iter().zip(&mut slower).zip(times.iter().zip(&alone));
-        for ((stage, slower), (now, alone)) in all {
-            let busy = (computes(&components[stage.component], &stage.schedule), alone.copy_busy);
-            slower.schedule = slowed(&stage.schedule, device, now.overlap, busy);
-        }
-        times = timing::unroll_stages(&slower);
-    }
-    times
-}
-
-/// The schedule with every compute longer by what copies take from it, and every copy by what computes do:
-/// `overlap · contention / (1 + contention)` of the overlapped time is slowdown, shared by all of a kind as they last
-/// undisturbed.
-fn slowed(
-    alone: &Schedule,
-    device: &DeviceSpec,
-    overlap: Nanos,
-    (computes, copies): (Nanos, Nanos),
-) -> Schedule {
-    let share = |contention: Fraction, busy: Nanos| {
-        let beside = Fraction::WHOLE.ppm().saturating_add(contention.ppm());
-        let slowdown = Fraction::of(contention.ppm(), beside);
-        Fraction::of(slowdown.share_of(overlap.get()), busy.get())
-    };
-    let of_compute = share(device.contention, computes);
-    let of_copies = share(device.copy_contention, copies);
-    let mut slower = alone.clone();
-    for op in &mut slower.ops {
-        let extra = match op.lane {
-            Lane::Compute => of_compute,
-            Lane::H2d | Lane::D2h => of_copies,
-            Lane::Disk | Lane::Host => Fraction::ZERO,
-        };
-        let extra = Nanos::new(extra.share_of(op.duration.get()));
-        op.duration = op.duration.saturating_add(extra);
-    }
-    slower
+    let schedule = Schedule::of(plan, device)?;
+    let alone = Repeated { schedule: &schedule, passes: plan.passes, enters: &[] };
+    let mut times = timing::executed(&[alone], Beside::on(device))?;
+    Ok((schedule, times.pop().unwrap_or_default()))
 }

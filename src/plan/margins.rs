@@ -8,6 +8,7 @@ use super::layout::ComponentInput;
 use super::op::Op;
 use super::schedule::Schedule;
 use super::spec::{ComponentPlan, Granularity, Piece, Residency};
+use super::timing::Steady;
 use crate::device::DeviceSpec;
 use crate::error::Result;
 use crate::lane::{Lane, OpKind};
@@ -65,12 +66,10 @@ const MANY_USES: usize = 300;
 /// Budgets are told apart to this.
 const STEP: u64 = 64 << 20;
 
-/// What sets a pass that takes so long.
-pub(super) fn binding(schedule: &Schedule, device: &DeviceSpec, pass: Nanos) -> Binding {
-    let busy = |lane: Lane| -> Nanos {
-        let own = |op: &Op| if op.lane == lane { op.duration.get() } else { 0 };
-        Nanos::new(schedule.mean_per_pass(own))
-    };
+/// What sets a pass that is repeated.
+pub(super) fn binding(schedule: &Schedule, device: &DeviceSpec, steady: &Steady) -> Binding {
+    let pass = steady.pass.ceil();
+    let busy = |lane: Lane| steady.busy[lane.index()];
     if reaches(pass, busy(Lane::Compute)) {
         return Binding::Compute;
     }

@@ -52,12 +52,14 @@
 pub mod bound;
 mod choice;
 pub mod cycle;
+pub mod execution;
 mod fields;
 mod instance;
 mod layout;
 mod make;
 mod margins;
 mod matching;
+mod numbering;
 mod op;
 pub mod pipeline;
 pub mod placement;
@@ -75,10 +77,12 @@ mod unit;
 mod validate;
 
 pub use choice::{Choice, Evaluated};
+pub use execution::Beside;
 pub use instance::{BlockPart, Instance, Run, Use};
 pub use layout::{ComponentInput, lay_out, plan_instance};
 pub use make::{Prepared, RankCosts, Request};
 pub use margins::{Binding, Margins};
+pub use numbering::Numbering;
 pub use op::{Op, Wait, When};
 pub use policy::{Explored, POLICIES, Parameter, Policy, Range, Serves, Setting, Shape, Spec};
 pub use refs::{Entry, UseRef};

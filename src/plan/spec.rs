@@ -34,7 +34,7 @@ use crate::error::Result;
 use crate::figures::{Bound, Prediction, Skipped, Together};
 use crate::lane::Lane;
 use crate::shard::RankOf;
-use crate::units::{Bytes, Fraction, Nanos};
+use crate::units::{Bytes, Nanos};
 use crate::workload::Skip;
 use crate::yaml;
 
@@ -442,24 +442,6 @@ impl Plan {
     /// The one allocation: as large as its largest component needs it.
     pub fn slab(&self) -> Bytes {
         self.components.iter().map(|component| component.slab.bytes).max().unwrap_or_default()
-    }
-
-    /// What is predicted of every stage: of each component, in each generation.
-    pub fn predictions(&self) -> Result<Vec<Prediction>> {
-        let alone = self.components.iter().map(|component| component.prediction);
-        if self.pipeline.is_none() && self.generations == 1 {
-            return Ok(alone.collect());
-        }
-        let stages = super::stage::stages(&self.components, self.generations, &self.device)?;
-        let times = super::layout::executed_stages(&self.components, &stages, &self.device);
-        let own = |(stage, times): (&super::stage::Stage, &super::timing::Unrolled)| Prediction {
-            first_pass: times.first_pass,
-            makespan: times.makespan,
-            stall: times.stall,
-            overlap: Fraction::of(times.overlap.get(), times.copy_busy.get()),
-            ..self.components[stage.component].prediction
-        };
-        Ok(stages.iter().zip(&times).map(own).collect())
     }
 
     /// The highest use of VRAM over all components: the slab, and what the component in use keeps for itself beyond

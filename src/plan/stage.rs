@@ -12,14 +12,17 @@
 
 use std::collections::BTreeMap;
 
+use super::execution::{Beside, Repeated};
 use super::op::Op;
 use super::refs::Entry;
 use super::schedule::Schedule;
-use super::spec::{ComponentPlan, Piece, ROOT, Residency};
+use super::spec::{ComponentPlan, Piece, Plan, ROOT, Residency};
+use super::timing;
 use crate::device::DeviceSpec;
 use crate::error::{Error, Problem, Result};
+use crate::figures::Prediction;
 use crate::lane::OpKind;
-use crate::units::Bytes;
+use crate::units::{Bytes, Fraction};
 
 /// What an operation of a stage's first pass waits for among the stages before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,27 @@ pub fn stages(
         }
     }
     Ok(stages)
+}
+
+impl Plan {
+    /// What is predicted of every stage: of each component, in each generation.
+    pub fn predictions(&self) -> Result<Vec<Prediction>> {
+        let alone = self.components.iter().map(|component| component.prediction);
+        if self.pipeline.is_none() && self.generations == 1 {
+            return Ok(alone.collect());
+        }
+        let stages = stages(&self.components, self.generations, &self.device)?;
+        let repeated: Vec<Repeated> = stages.iter().map(Repeated::from).collect();
+        let times = timing::executed(&repeated, Beside::on(&self.device))?;
+        let own = |(stage, times): (&Stage, &timing::Unrolled)| Prediction {
+            first_pass: times.first_pass,
+            makespan: times.makespan,
+            stall: times.stall,
+            overlap: Fraction::of(times.overlap.get(), times.copy_busy.get()),
+            ..self.components[stage.component].prediction
+        };
+        Ok(stages.iter().zip(&times).map(own).collect())
+    }
 }
 
 /// Whether any of its pieces says what it waits for among the components before.

@@ -19,10 +19,18 @@
 //! Where blocks take turns staying, the graph has the operations of all turns, and a pass is its share of them.
 //!
 //! [`super::cycle`] finds it, starting from the busiest lane. All integers.
+//!
+//! Where lanes slow each other down ([`Beside`]) how long an operation takes depends on what runs beside it, and neither
+//! holds. There the schedule is executed event by event ([`super::execution`], as the simulator does), and a steady
+//! pass is the mean of eight after eight others.
+
+mod beside;
 
 use super::cycle::{Graph, Ratio};
+use super::execution::{Beside, Repeated};
 use super::schedule::Schedule;
-use super::stage::{Enter, Stage};
+use super::stage::Enter;
+use crate::error::Result;
 use crate::lane::{Lane, OpKind};
 use crate::units::Nanos;
 
@@ -74,6 +82,37 @@ pub fn steady_pass(schedule: &Schedule) -> Ratio {
     graph.steady_from(Ratio::per_pass(busiest)).over(u128::from(schedule.turns()))
 }
 
+/// A pass that is repeated.
+#[derive(Debug, Clone, Copy)]
+pub struct Steady {
+    /// Its time.
+    pub pass: Ratio,
+    /// By lane: how long it is busy in it.
+    pub busy: [Nanos; Lane::ALL.len()],
+}
+
+/// The steady pass of a schedule whose lanes slow each other down so much.
+pub fn steady(schedule: &Schedule, beside: Beside) -> Result<Steady> {
+    if beside.changes(schedule) {
+        let (pass, busy) = beside::steady(schedule, beside)?;
+        return Ok(Steady { pass, busy });
+    }
+    let busy = |lane: Lane| {
+        let own = |op: &super::op::Op| if op.lane == lane { op.duration.get() } else { 0 };
+        Nanos::new(schedule.mean_per_pass(own))
+    };
+    Ok(Steady { pass: steady_pass(schedule), busy: Lane::ALL.map(busy) })
+}
+
+/// What stages that follow one another take, where lanes slow each other down so much. Each begins at the end of the
+/// last use before it; the makespan of the last includes what ends after its last use.
+pub fn executed(stages: &[Repeated], beside: Beside) -> Result<Vec<Unrolled>> {
+    match stages.iter().any(|stage| beside.changes(stage.schedule)) {
+        true => beside::unroll(stages, beside),
+        false => Ok(unroll_stages(stages)),
+    }
+}
+
 /// Times of a run of some passes from a cold start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unrolled {
@@ -94,17 +133,14 @@ pub struct Unrolled {
 
 /// Runs the recurrence `start = max(end before on the lane, ends waited for)` over all passes: O(operations).
 pub fn unroll(schedule: &Schedule, passes: u32) -> Unrolled {
-    let mut run = Run::default();
-    run.stage(schedule, passes, &[]);
-    run.finish().pop().unwrap_or_default()
+    unroll_stages(&[Repeated { schedule, passes, enters: &[] }]).pop().unwrap_or_default()
 }
 
-/// The same over stages that follow one another. Each begins at the end of the last use before it; the makespan of the
-/// last includes what ends after its last use.
-pub fn unroll_stages(stages: &[Stage]) -> Vec<Unrolled> {
+/// The same over stages that follow one another.
+pub fn unroll_stages(stages: &[Repeated]) -> Vec<Unrolled> {
     let mut run = Run::default();
     for stage in stages {
-        run.stage(&stage.schedule, stage.passes, &stage.enters);
+        run.stage(stage.schedule, stage.passes, stage.enters);
     }
     run.finish()
 }
@@ -112,8 +148,8 @@ pub fn unroll_stages(stages: &[Stage]) -> Vec<Unrolled> {
 /// Ends of the operations of a stage's last passes.
 struct Ends {
     passes: u32,
-    /// By row of passes and operation.
-    rows: Vec<Vec<Option<u64>>>,
+    /// By row of passes and operation: the pass and the end.
+    rows: Vec<Vec<Option<(u32, u64)>>>,
 }
 
 impl Ends {
@@ -131,8 +167,17 @@ impl Ends {
     /// The end of an operation so many passes before the last; none where it was not part of that pass, or where
     /// that is further back than anything is kept (it ended before what is kept began).
     fn before_last(&self, op: usize, passes_back: u32) -> Option<u64> {
-        let pass = (self.passes - 1).checked_sub(passes_back)?;
-        self.rows[self.row(pass)][op].filter(|_| (passes_back as usize) < self.rows.len())
+        self.of(op, (self.passes - 1).checked_sub(passes_back)?)
+    }
+
+    /// The end of an operation in that pass, where it is kept.
+    fn of(&self, op: usize, pass: u32) -> Option<u64> {
+        self.rows[self.row(pass)][op].filter(|known| known.0 == pass).map(|known| known.1)
+    }
+
+    fn set(&mut self, op: usize, pass: u32, end: u64) {
+        let row = self.row(pass);
+        self.rows[row][op] = Some((pass, end));
     }
 }
 
@@ -181,10 +226,6 @@ impl Run {
         let (earlier, own) = self.ends.split_at_mut(self.done.len());
         let own = &mut own[0];
         let passes = own.passes;
-        let depth = own.rows.len();
-        let ends = &mut own.rows;
-        let row = pass as usize % depth;
-        ends[row].fill(None);
         for (n, op) in ops.iter().enumerate() {
             if !op.when.includes(pass, passes) {
                 continue;
@@ -199,8 +240,7 @@ impl Run {
                 Some(Enter::Nothing) | None => {}
             }
             for wait in op.waits.iter().filter(|wait| wait.passes_back <= pass) {
-                let row = (pass - wait.passes_back) as usize % depth;
-                let end = ends[row][wait.op].unwrap_or(0);
+                let end = own.of(wait.op, pass - wait.passes_back).unwrap_or(0);
                 if end > start {
                     (start, by_copy) = (end, ops[wait.op].kind == OpKind::Copy);
                 }
@@ -208,8 +248,7 @@ impl Run {
             let runs = !schedule.is_left_out(op, pass);
             if op.kind == OpKind::Compute && runs && (pass > 0 || passes == 1) {
                 for wait in op.waits.iter().filter(|wait| wait.passes_back <= pass) {
-                    let row = (pass - wait.passes_back) as usize % depth;
-                    if let Some(end) = ends[row][wait.op] {
+                    if let Some(end) = own.of(wait.op, pass - wait.passes_back) {
                         let before = Nanos::new(start.saturating_sub(end));
                         let known = slack[wait.op].get_or_insert(before);
                         *known = before.min(*known);
@@ -218,8 +257,9 @@ impl Run {
             }
             let duration = if runs { op.duration.get() } else { 0 };
             let end = start.saturating_add(duration);
-            self.totals.add(op.lane, start, end, if by_copy { start - free } else { 0 });
-            ends[row][n] = Some(end);
+            let stalled = if by_copy { start - free } else { 0 };
+            self.totals.add(self.done.len(), op.lane, (start, end), stalled);
+            own.set(n, pass, end);
             self.lane_end[op.lane.index()] = end;
         }
     }
@@ -227,14 +267,7 @@ impl Run {
     fn finish(mut self) -> Vec<Unrolled> {
         let end = self.lane_end.into_iter().max().unwrap_or(0);
         let left = end - self.lane_end[Lane::Compute.index()];
-        if let Some(last) = self.done.last_mut() {
-            last.makespan = last.makespan.saturating_add(Nanos::new(left));
-        }
-        for (done, sums) in self.done.iter_mut().zip(&self.totals.stages) {
-            done.copy_busy = Nanos::new(sums.copy_busy);
-            done.overlap = Nanos::new(sums.overlap);
-            done.stall = Nanos::new(sums.stall);
-        }
+        self.totals.write(&mut self.done, left);
         self.done
     }
 }
@@ -264,8 +297,7 @@ impl Totals {
         self.stages.push(Sums::default());
     }
 
-    fn add(&mut self, lane: Lane, start: u64, end: u64, stalled: u64) {
-        let stage = self.stages.len() - 1;
+    fn add(&mut self, stage: usize, lane: Lane, (start, end): (u64, u64), stalled: u64) {
         match lane {
             Lane::Compute => {
                 self.stages[stage].stall += stalled;
@@ -280,6 +312,18 @@ impl Totals {
         self.settle();
         if self.copies.is_empty() && self.computes.len() > REMEMBERED {
             self.computes.pop_front();
+        }
+    }
+
+    /// Adds the sums to what is known of stages; so much is left to run after the last use of all.
+    fn write(&self, stages: &mut [Unrolled], left: u64) {
+        if let Some(last) = stages.last_mut() {
+            last.makespan = last.makespan.saturating_add(Nanos::new(left));
+        }
+        for (stage, sums) in stages.iter_mut().zip(&self.stages) {
+            stage.copy_busy = Nanos::new(sums.copy_busy);
+            stage.overlap = Nanos::new(sums.overlap);
+            stage.stall = Nanos::new(sums.stall);
         }
     }
 

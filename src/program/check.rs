@@ -33,8 +33,7 @@ mod ring;
 
 use std::collections::BTreeMap;
 
-use super::numbering::Numbering;
-use super::{Enter, Phase, Program};
+use super::{Enter, Numbering, Phase, Program};
 use crate::error::Problem;
 use crate::lane::{Lane, OpKind};
 use crate::plan::{Op, ROOT};

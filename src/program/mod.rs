@@ -14,16 +14,14 @@
 
 pub mod check;
 pub mod image;
-mod numbering;
 
 use std::collections::BTreeMap;
 
 use crate::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::plan::{ComponentPlan, HostMemory, Piece, Plan, Residency, Schedule, Stage, stages};
-pub use crate::plan::{Enter, Wait};
+pub use crate::plan::{Enter, Numbering, Wait, execution};
 use crate::units::Bytes;
-pub use numbering::Numbering;
 
 /// Everything a backend needs to run a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@
 //!
 //! Each component is planned as it would be alone, under the budget less its own reserve and less what is kept for
 //! others, with its share of the host's memory where that is given; then `arrange` tries its orders of the slab, `entries` states the waits, and the whole is evaluated
-//! exactly by [`timing::unroll_stages`]. Nothing is ever waited for that a component planned apart would not wait
+//! exactly by [`timing`]. Nothing is ever waited for that a component planned apart would not wait
 //! for, so the pipeline is never slower than its components planned apart.
 //!
 //! Whoever is kept costs the others memory and saves its own copies in every later generation; with more than one
@@ -26,7 +26,8 @@ mod entries;
 use std::fmt;
 use std::str::FromStr;
 
-use super::layout::{ComponentInput, executed_stages};
+use super::execution::{Beside, Repeated};
+use super::layout::ComponentInput;
 use super::spec::{ComponentPlan, Granularity, HostMemory, Piece, Residency};
 use super::stage::stages;
 use super::tiers::{self, HostBudget, HostUse};
@@ -176,8 +177,10 @@ impl Pipeline {
         let mut rooms = Vec::with_capacity(kept.len());
         for (n, &kept) in kept.iter().enumerate() {
             let end = self.end_of(n);
-            let room = if kept { size(n) } else { end.saturating_sub(base) };
-            if end < base || room > end {
+            // As much as it would have alone, so that it is planned as it would be.
+            let all = self.vram.saturating_sub(self.members[n].input.reserve).get();
+            let room = if kept { size(n) } else { all.saturating_sub(base) };
+            if end < base || (kept && room > end) {
                 return Err(self.refused(n, base.max(room), end));
             }
             rooms.push(Room { kept, bytes: Bytes::new(room), beside: Bytes::new(base) });
@@ -392,8 +395,6 @@ impl Pipeline {
 }
 
 /// Computes what components take together, and writes their own figures as they are among the others.
-///
-/// Contention is spread evenly over each component's uses and copies, as in a component alone.
 pub fn together(
     components: &mut [ComponentPlan],
     generations: u32,
@@ -401,13 +402,18 @@ pub fn together(
 ) -> Result<Together> {
     let count = components.len();
     let stages = stages(components, generations.max(SETTLED), device)?;
-    let times = executed_stages(components, &stages, device);
-    let span = |stages: &[timing::Unrolled]| stages.iter().map(|one| one.makespan).sum::<Nanos>();
-    let (first, later) = (span(&times[..count]), span(&times[2 * count..3 * count]));
-    let makespan = match usize::try_from(generations) {
-        Ok(wanted) => span(&times[..wanted.max(1) * count]),
-        Err(_) => first,
+    let stages: Vec<Repeated> = stages.iter().map(Repeated::from).collect();
+    let beside = Beside::on(device);
+    let settled = timing::executed(&stages, beside)?;
+    // What is copied ahead for a generation that is not run must not slow down one that is.
+    let wanted = usize::try_from(generations.max(1)).unwrap_or(usize::MAX).saturating_mul(count);
+    let times = match stages.iter().any(|stage| beside.changes(stage.schedule)) {
+        true => timing::executed(&stages[..wanted], beside)?,
+        false => settled[..wanted].to_vec(),
     };
+    let span = |stages: &[timing::Unrolled]| stages.iter().map(|one| one.makespan).sum::<Nanos>();
+    let (first, later) = (span(&times[..count]), span(&settled[2 * count..3 * count]));
+    let makespan = span(&times);
     for (component, own) in components.iter_mut().zip(&times) {
         component.prediction.first_pass = own.first_pass;
         component.prediction.makespan = own.makespan;

@@ -17,7 +17,7 @@ use crate::plan::layout::ComponentInput;
 use crate::plan::op::When;
 use crate::plan::schedule::Schedule;
 use crate::plan::unit::{self, Piece, Unit};
-use crate::plan::{ComponentPlan, Granularity, HostNeed, timing};
+use crate::plan::{Beside, ComponentPlan, Granularity, HostNeed, timing};
 use crate::units::{Bytes, Nanos};
 
 /// Values of one parameter that are tried before the neighbourhood of the best is.
@@ -236,7 +236,8 @@ impl Explored {
                 let plan = self.build(input, &self.entries[n].values)?;
                 let schedule = Schedule::of(&plan, &input.instance.device)?;
                 // Whoever is first: all compute the same.
-                let _ = self.entries[n].pass.set(timing::steady_pass(&schedule).ceil());
+                let steady = timing::steady(&schedule, Beside::on(&input.instance.device))?;
+                let _ = self.entries[n].pass.set(steady.pass.ceil());
             }
             if leader.is_none_or(|leader| self.entries[n].key() < leader) {
                 best = Some(n);
@@ -307,14 +308,7 @@ impl Explored {
             return input.at(self.policy.spec.unit()).pass(Granularity::Tensor).map(Some);
         }
         let found = self.found(input, input.weights())?;
-        // Contention is part of the prediction, not of the search.
-        if !input.instance.device.is_contended() {
-            return Ok(found.and_then(|entry| entry.pass.get().copied()));
-        }
-        let Some(entry) = found else { return Ok(None) };
-        let mut plan = self.build(input, &entry.values)?;
-        plan.foresee(&input.instance.device, input.reserve)?;
-        Ok(Some(plan.prediction.pass))
+        Ok(found.and_then(|entry| entry.pass.get().copied()))
     }
 
     /// The best setting that fits the input's budget.

@@ -4,8 +4,9 @@
 //! than its number. Passes come in a few shapes (the first, the last, and a middle one for each turn of the plan), so
 //! a number is computed, never stored: a run of a million passes needs no more memory than one of three.
 
+use super::op::Op;
+use super::schedule::Schedule;
 use crate::lane::Lane;
-use crate::plan::{Op, Schedule};
 
 const LANES: usize = Lane::ALL.len();
 

@@ -1,72 +1,61 @@
 //! Turns starts and ends into the state of each lane: what runs, what is next, how much has ended.
 
+use super::{Beside, Repeated, Which};
 use crate::lane::Lane;
-use crate::profile::WaitedFor;
-use crate::program::{Numbering, Phase};
+use crate::plan::numbering::Numbering;
 use crate::units::Fraction;
 
 const LANES: usize = Lane::ALL.len();
 
-/// A phase as the lanes walk it.
+/// A stage as the lanes walk it.
 #[derive(Debug)]
 pub(super) struct Part {
     pub numbering: Numbering,
     pub passes: u32,
-    /// By lane: operations of the phases before.
+    /// By lane: operations of the stages before.
     pub before: [u64; LANES],
 }
 
 impl Part {
-    /// The parts of all phases.
-    pub fn all(phases: &[Phase]) -> Vec<Self> {
+    /// The parts of all stages.
+    pub fn all(stages: &[Repeated]) -> Vec<Self> {
         let mut before = [0; LANES];
-        let part = |phase: &Phase| {
-            let numbering = Numbering::new(&phase.schedule, phase.passes);
-            let part = Self { numbering, passes: phase.passes, before };
+        let part = |stage: &Repeated| {
+            let numbering = Numbering::new(stage.schedule, stage.passes);
+            let part = Self { numbering, passes: stage.passes, before };
             for lane in Lane::ALL {
                 before[lane.index()] += part.numbering.total(lane);
             }
             part
         };
-        phases.iter().map(part).collect()
+        stages.iter().map(part).collect()
     }
 }
 
 /// An operation that runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
-    pub phase: usize,
-    pub op: usize,
-    pub pass: u32,
+    pub which: Which,
     pub start: u64,
-    pub waited_for: Option<WaitedFor>,
+    pub waited_for: Option<Which>,
     /// Work left, in units of which a nanosecond at full speed does [`Lanes::full`] of its lane.
     left: u128,
 }
 
 impl Running {
-    pub fn new(next: Next, start: u64, duration: u64, waited_for: Option<WaitedFor>) -> Self {
-        let Next { phase, op, pass } = next;
-        Self { phase, op, pass, start, waited_for, left: u128::from(duration) }
+    pub fn new(which: Which, start: u64, duration: u64, waited_for: Option<Which>) -> Self {
+        Self { which, start, waited_for, left: u128::from(duration) }
     }
-}
-
-/// An operation that is to run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Next {
-    pub phase: usize,
-    pub op: usize,
-    pub pass: u32,
 }
 
 /// Where a lane is in its list of operations.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cursor {
-    phase: usize,
+    stage: usize,
     pass: u32,
     position: usize,
     /// The next operation; none at the end of the run.
-    next: Option<Next>,
+    next: Option<Which>,
     /// Operations that have ended.
     ended: u64,
     /// When the last one ended; the start of the run before that.
@@ -83,12 +72,12 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes on which compute is slowed down so much by copies, and copies by compute.
-    pub fn new(contention: Fraction, copy_contention: Fraction) -> Self {
+    /// Lanes that slow each other down so much.
+    pub fn new(beside: Beside) -> Self {
         let full = Lane::ALL.map(|lane| {
             let slowdown = match lane {
-                Lane::Compute => contention,
-                Lane::H2d | Lane::D2h => copy_contention,
+                Lane::Compute => beside.contention,
+                Lane::H2d | Lane::D2h => beside.copy_contention,
                 Lane::Disk | Lane::Host => Fraction::ZERO,
             };
             u128::from(Fraction::WHOLE.ppm()) + u128::from(slowdown.ppm())
@@ -96,27 +85,27 @@ impl Lanes {
         Self { cursors: [Cursor::default(); LANES], running: [None; LANES], full }
     }
 
-    /// Finds the next operation of a lane, over the end of a pass or a phase if need be.
+    /// Finds the next operation of a lane, over the end of a pass or a stage if need be.
     pub fn settle(&mut self, lane: Lane, parts: &[Part]) {
         let cursor = &mut self.cursors[lane.index()];
         cursor.next = None;
-        while let Some(part) = parts.get(cursor.phase) {
+        while let Some(part) = parts.get(cursor.stage) {
             while cursor.pass < part.passes && part.numbering.uses(lane) {
                 let on_lane = part.numbering.on_lane(lane, cursor.pass);
                 if let Some(&op) = on_lane.get(cursor.position) {
-                    cursor.next = Some(Next { phase: cursor.phase, op, pass: cursor.pass });
+                    cursor.next = Some(Which { stage: cursor.stage, op, pass: cursor.pass });
                     return;
                 }
                 cursor.pass += 1;
                 cursor.position = 0;
             }
-            cursor.phase += 1;
+            cursor.stage += 1;
             (cursor.pass, cursor.position) = (0, 0);
         }
     }
 
     /// The next operation of a lane that runs nothing.
-    pub fn next(&self, lane: Lane) -> Option<Next> {
+    pub fn next(&self, lane: Lane) -> Option<Which> {
         self.cursors[lane.index()].next.filter(|_| self.running[lane.index()].is_none())
     }
 
