@@ -61,18 +61,24 @@ pub fn choose(
         return Ok(best.map(|best| robust::with_room(instance, &gaps, best)));
     }
     // What is best in the long run need not be in the short one: every window is a candidate.
+    candidates.extend(whole::varied(instance, &gaps));
+    candidates.extend(whole::streaming(instance));
     if granularity == Granularity::Tensor {
         candidates.extend(split::windows(instance, &gaps));
     }
+    let makespan = |candidate: &Evaluated| -> Result<Nanos> {
+        Ok(timing::unroll(&schedule(candidate)?, passes).makespan)
+    };
     let mut best: Option<(Nanos, Evaluated)> = None;
     for candidate in candidates {
-        let makespan = timing::unroll(&schedule(&candidate)?, passes).makespan;
+        let makespan = makespan(&candidate)?;
         let key = (makespan, candidate.key());
         if best.as_ref().is_none_or(|(known, other)| key < (*known, other.key())) {
             best = Some((makespan, candidate));
         }
     }
-    Ok(best.map(|(_, candidate)| candidate))
+    let Some(best) = best else { return Ok(None) };
+    whole::improved_by(instance, best, &makespan).map(|(_, candidate)| Some(candidate))
 }
 
 /// Choices for a planner that has more to weigh than the link: everything resident where that fits, else the best

@@ -25,6 +25,9 @@ const MANY_USES: usize = 1_000;
 /// Evaluations of the local search, times uses: keeps a plan of a thousand blocks within a tenth of a second.
 const SEARCH_WORK: usize = 60_000;
 
+/// Blocks that are tried the other way, all rounds together, where a plan is for few passes.
+const MOST_FLIPS: usize = 200;
+
 /// Windows to leave room for, in halves of the largest block.
 const WINDOW_HALVES: [u64; 5] = [2, 3, 4, 6, 8];
 
@@ -54,6 +57,50 @@ pub fn varied(instance: &Instance, gaps: &Gaps) -> Vec<Evaluated> {
     found.dedup();
     let best = start(instance, gaps).map(|start| improved(instance, start));
     found.into_iter().chain(best).collect()
+}
+
+/// Nothing stays: in a single pass no byte is needed twice, and the more room copies have the earlier they begin.
+pub fn streaming(instance: &Instance) -> Option<Evaluated> {
+    let streams: Vec<bool> = instance.uses.iter().map(|used| !used.bytes.is_zero()).collect();
+    evaluate(instance, &streams)
+}
+
+/// Improves a choice of whole blocks by another measure than the steady pass: one block after the other stays instead
+/// of streaming, or streams instead of staying, as long as that helps.
+pub fn improved_by<T: Ord>(
+    instance: &Instance,
+    best: (T, Evaluated),
+    measure: &dyn Fn(&Evaluated) -> crate::error::Result<T>,
+) -> crate::error::Result<(T, Evaluated)> {
+    let mut best = best;
+    let whole = |n: usize| -> Option<bool> {
+        let streamed: Bytes = best.1.choice.copies[n].iter().map(|run| run.bytes()).sum();
+        match streamed {
+            none if none.is_zero() => Some(false),
+            all if all == instance.uses[n].bytes => Some(true),
+            _ => None,
+        }
+    };
+    let streams: Option<Vec<bool>> = (0..instance.uses.len()).map(whole).collect();
+    let Some(mut streams) = streams else { return Ok(best) };
+    let blocks = blocks_of(instance);
+    let (mut tries, mut since) = (0, 0);
+    for &n in blocks.iter().cycle() {
+        if since == blocks.len() || tries == MOST_FLIPS {
+            break;
+        }
+        (tries, since) = (tries + 1, since + 1);
+        streams[n] = !streams[n];
+        let better = match evaluate(instance, &streams) {
+            Some(other) => Some((measure(&other)?, other)).filter(|(time, _)| *time < best.0),
+            None => None,
+        };
+        match better {
+            Some(better) => (best, since) = (better, 0),
+            None => streams[n] = !streams[n],
+        }
+    }
+    Ok(best)
 }
 
 /// The best of the starts that leave room for such a window.
