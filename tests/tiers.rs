@@ -14,7 +14,7 @@ use vramplan::error::Error;
 use vramplan::lane::OpKind;
 use vramplan::plan::{
     BlockPart, Budget, ComponentInput, ComponentPlan, Digests, Granularity, HostBudget, HostMemory,
-    Instance, PLAN_FORMAT, Piece, Plan, Residency, Unit,
+    Instance, PLAN_FORMAT, Piece, Plan, Residency, Unit, plan_on_host,
 };
 use vramplan::program::{self, Enter, Phase, Program, check};
 use vramplan::units::{Bytes, Fraction, Nanos, Rate};
@@ -303,7 +303,7 @@ fn broken_rings_show_in_runs() {
         disk.rate = Rate::new(400_000_000);
     }
     let host = HostBudget { bytes: Bytes::new(1_500_000), lockable: Bytes::new(1_500_000) };
-    let plan = vramplan::plan::plan_on_host(&instance, Granularity::Tensor, &host).expect("a plan");
+    let plan = plan_on_host(&instance, Granularity::Tensor, &host).expect("a plan");
     let input = ComponentInput {
         name: "model".into(),
         root: Bytes::ZERO,
@@ -340,7 +340,7 @@ fn what_stays_is_read_through_the_ring_where_the_host_is_small() {
         used.parts = vec![BlockPart::rows("w", used.bytes, Bytes::new(1_000))];
     }
     let host = HostBudget { bytes: Bytes::new(300_000), lockable: Bytes::new(300_000) };
-    let plan = vramplan::plan::plan_on_host(&instance, Granularity::Tensor, &host).expect("a plan");
+    let plan = plan_on_host(&instance, Granularity::Tensor, &host).expect("a plan");
     assert_eq!(plan.policy, "resident");
     assert_eq!(plan.prediction.disk_per_pass, Bytes::ZERO);
     assert!(
@@ -357,12 +357,12 @@ fn a_host_too_small_and_a_disk_unknown_are_refused_with_what_to_give() {
     let mut instance = Instance::equal(4, 1_000_000, 100_000, 2_000_000);
     let bytes = Bytes::new(500_000);
     let host = HostBudget { bytes, lockable: bytes };
-    let refused = vramplan::plan::plan_on_host(&instance, Granularity::Tensor, &host);
+    let refused = plan_on_host(&instance, Granularity::Tensor, &host);
     let error = refused.expect_err("a block of 1 MB cannot be cut");
     assert_eq!(error.exit_code(), 4);
     assert!(error.hint().is_some_and(|hint| hint.contains("--host 1MiB")), "{:?}", error.hint());
     instance.device.disk = None;
-    let refused = vramplan::plan::plan_on_host(&instance, Granularity::Tensor, &host);
+    let refused = plan_on_host(&instance, Granularity::Tensor, &host);
     let error = refused.expect_err("no disk");
     assert!(error.hint().is_some_and(|hint| hint.contains("--disk")), "{error}");
 }
@@ -375,8 +375,7 @@ fn the_rings_of_phases_that_follow_one_another_are_checked_together() {
         used.parts = vec![BlockPart::rows("w", used.bytes, Bytes::new(1_000))];
     }
     let host = HostBudget { bytes: Bytes::new(1_500_000), lockable: Bytes::new(1_500_000) };
-    let first =
-        vramplan::plan::plan_on_host(&instance, Granularity::Tensor, &host).expect("a plan");
+    let first = plan_on_host(&instance, Granularity::Tensor, &host).expect("a plan");
     let input = ComponentInput {
         name: "model".into(),
         root: Bytes::ZERO,
@@ -420,4 +419,25 @@ fn the_rings_of_phases_that_follow_one_another_are_checked_together() {
     let last = ops.iter().rposition(|op| op.kind == OpKind::Read).expect("a read");
     (ops[last].kind, ops[last].piece) = (OpKind::HostSync, None);
     assert!(check::check(&unread).is_err(), "a copy of what another generation read");
+}
+
+/// VRAM as large as the largest block, to the byte, and a ring that holds it: cut into chunks that are aligned one by
+/// one it would not fit. (A refusal once named this very budget as what works.)
+#[test]
+fn a_block_that_fills_vram_is_read_in_one() {
+    let mut instance = Instance::equal(3, 1, 1, 266_496);
+    let rows = |bytes, row| BlockPart::rows("t0", Bytes::new(bytes), Bytes::new(row));
+    let uses =
+        [(rows(266_432, 64), 19_523), (rows(90_688, 90_688), 0), (rows(230_592, 64), 136_391)];
+    for (used, (part, compute)) in instance.uses.iter_mut().zip(uses) {
+        (used.bytes, used.compute) = (part.bytes, Nanos::new(compute));
+        used.parts = vec![part];
+    }
+    instance.device.alignment = 256;
+    let none = HostBudget { bytes: Bytes::ZERO, lockable: Bytes::ZERO };
+    let refused = plan_on_host(&instance, Granularity::Tensor, &none);
+    let Err(Error::Infeasible(refused)) = refused else { panic!("nothing fits no host") };
+    let bytes = refused.smallest_budget;
+    let host = HostBudget { bytes, lockable: bytes };
+    plan_on_host(&instance, Granularity::Tensor, &host).expect("what works by its own word");
 }

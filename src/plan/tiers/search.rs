@@ -206,7 +206,7 @@ impl<'a> Search<'a> {
     }
 
     /// The room that a ring leaves; with pageable memory only where it adds any.
-    fn room(&self, ring: u64, pageable: bool) -> Option<Room> {
+    fn room(&self, ring: u64, pageable: bool, cut: bool) -> Option<Room> {
         let locked = Allocator::Pages.locked(Bytes::new(ring));
         let left = |limit: Bytes| limit.saturating_sub(locked).get() / PAGE * PAGE;
         let pinned = left(self.lockable());
@@ -217,7 +217,7 @@ impl<'a> Search<'a> {
         }
         let alignment = self.alignment();
         let chunk = (1..=CHUNKS).rev().map(|count| ring / count).find(|&chunk| chunk >= self.need);
-        let chunk = chunk.unwrap_or(ring);
+        let chunk = chunk.filter(|_| cut).unwrap_or(ring);
         let chunk = (chunk / alignment * alignment).max(1);
         let latency = self.disk.latency.saturating_mul(2);
         let least = self.disk.bytes_in(latency).get().max(1);
@@ -226,11 +226,16 @@ impl<'a> Search<'a> {
 
     /// Every candidate with every ring, those with the lowest floor first.
     fn candidates<'c>(&self, found: &[&'c Evaluated]) -> Vec<Candidate<'c>> {
+        let largest = self.largest();
         let mut candidates = Vec::new();
-        for (ring, pageable) in
-            self.rings().into_iter().flat_map(|ring| [(ring, false), (ring, true)])
-        {
-            let Some(room) = self.room(ring, pageable) else { continue };
+        // Chunks are aligned one by one: where VRAM is just as large as the largest block, there may be no room for more
+        // than one of it.
+        let cuts = |ring: u64| [true, false].into_iter().filter(move |cut| *cut || ring == largest);
+        let ways = |ring: u64| {
+            cuts(ring).flat_map(move |cut| [false, true].map(|pageable| (ring, pageable, cut)))
+        };
+        for (ring, pageable, cut) in self.rings().into_iter().flat_map(ways) {
+            let Some(room) = self.room(ring, pageable, cut) else { continue };
             for &found in found {
                 let homes = shares::homes(&self.input.instance, found, &self.gaps, room);
                 if homes.largest_read(self.alignment()) <= ring {
