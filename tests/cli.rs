@@ -903,9 +903,19 @@ fn ranks_are_planned_checked_run_and_reported() {
     let cuda = story.fails(2, &["run", "plan.yaml", "--backend", "cuda"]);
     assert!(cuda.contains("a rank among several"), "{cuda}");
 
-    // Copies on the link of the collectives are charged for it, and told.
+    // Copies on the link of the collectives pause for them, and that is told and run.
     let pcie = story.run(&[&plan[..], &four, &["--link", "pcie"]].concat()).out;
-    assert!(pcie.contains("over PCI Express") && pcie.contains("copies are charged"), "{pcie}");
+    assert!(pcie.contains("over PCI Express") && pcie.contains("pause meanwhile"), "{pcie}");
+    let over = ["--link", "pcie", "-o", "pcie.yaml"];
+    let answer = story.json(&[&plan[..], &four, &over].concat());
+    let file = fs::read_to_string(story.path("pcie.yaml")).expect("the plan");
+    assert!(file.contains("on_link: "), "{file}");
+    let run = story.json(&["run", "pcie.yaml"]);
+    assert_eq!(run["makespan_ns"], answer["components"][0]["makespan_ns"]);
+    let longer = file.replacen("on_link: ", "on_link: 9", 1);
+    fs::write(story.path("longer.yaml"), longer).expect("writes");
+    let refused = story.fails(3, &["check", "longer.yaml"]);
+    assert!(refused.contains("on_link") && refused.contains("a part of compute"), "{refused}");
     let compare = [
         "compare",
         "flux1-dev",

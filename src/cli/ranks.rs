@@ -25,8 +25,8 @@ pub fn line(rank: &RankOf) -> String {
         Some(Interconnect::Pcie) => {
             let time = rank.collectives.human();
             text.push_str(&format!(
-                "; collectives take {time} of a pass, as part of compute, and hold up copies on the same link: copies \
-                 are charged for it with a lower rate, not scheduled around it"
+                "; collectives take {time} of a pass, as part of compute, and hold the host's link, where copies \
+                 pause meanwhile"
             ));
         }
         None => {}

@@ -20,8 +20,8 @@ use crate::units::Fraction;
 
 /// Execute a plan and record a profile.
 ///
-/// The simulator is the default and needs nothing; it reproduces the plan's prediction to the nanosecond unless
-/// contention or jitter is simulated. The plan is checked before it runs.
+/// The simulator is the default and needs nothing; it reproduces the plan's prediction to the nanosecond unless jitter
+/// is simulated. The plan is checked before it runs.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  vramplan run plan.yaml -o run.json.gz")]
 pub struct Args {

@@ -12,6 +12,9 @@
 //!   ([`super::cycle`]) on one node per use and an arc per window; no schedule whatever is faster. One lap of `n−1`
 //!   uses alone gives `D + c_i + c_(i−1)`; `n` of them in a row give `(n·D + C) / (n−1)`, which equal blocks reach
 //!   (theory: `T* = max(C, n(D + c)/(n−1))`).
+//! * Collectives: where ranks exchange over the host's link, no byte crosses it meanwhile. Those of the uses strictly
+//!   between `i` and `k` lie inside the window, so it takes the copies and them: with `X` for those of a pass, `n` laps
+//!   take `n·D + (n − 2)·X + C`.
 //! * Tiers: with `H` bytes of host memory at most `B + H` distinct bytes are at hand without the disk, so both kinds of
 //!   window hold for the disk with `B + H` in the place of `B` and its rate in that of the link ([`bound_on`]). A
 //!   window takes as long as the slower of the two.
@@ -121,13 +124,14 @@ pub fn bound_on(instance: &Instance, host: Option<HostTier>) -> Bounds {
     let link = &instance.device.h2d;
     let copy = fastest(link, missing);
     let windows = Windows::of(instance).solve().0.ceil();
-    let without = compute.max(windows).max(chained_laps(instance, compute, copy));
+    let on_link = instance.on_link();
+    let without = compute.max(windows).max(chained_laps(instance, compute, copy, on_link));
     let (mut any_schedule, mut disk) = (without, none);
     if let Some(tier) = host {
         disk = fastest(tier.disk, missing.saturating_sub(tier.bytes));
         if !disk.is_zero() {
             let windows = Windows::on(instance, host).solve().0.ceil();
-            any_schedule = without.max(windows).max(chained_laps(instance, compute, disk));
+            any_schedule = without.max(windows).max(chained_laps(instance, compute, disk, none));
         }
     }
     let by_disk = any_schedule > without;
@@ -148,12 +152,13 @@ pub(super) fn fastest(link: &Link, bytes: Bytes) -> Nanos {
     scaled.fold(by_rate, Nanos::min)
 }
 
-fn chained_laps(instance: &Instance, compute: Nanos, copy: Nanos) -> Nanos {
+fn chained_laps(instance: &Instance, compute: Nanos, copy: Nanos, on_link: Nanos) -> Nanos {
     let count = instance.uses.len() as u128;
     if count < 2 {
         return Nanos::ZERO;
     }
-    let sum = count * u128::from(copy.get()) + u128::from(compute.get());
+    let held = (count - 2) * u128::from(on_link.get());
+    let sum = count * u128::from(copy.get()) + held + u128::from(compute.get());
     Nanos::new(u64::try_from(sum.div_ceil(count - 1)).unwrap_or(u64::MAX))
 }
 
@@ -169,8 +174,10 @@ pub(super) fn least_of_whole_blocks(instance: &Instance) -> (Bytes, Nanos) {
 /// Bytes and copies that every stationary plan of whole blocks needs, over the link.
 fn whole_blocks(instance: &Instance, missing: Bytes) -> Nanos {
     let smallest = instance.uses.iter().map(|u| u.bytes).filter(|size| !size.is_zero()).min();
-    smallest
-        .map_or(Nanos::ZERO, |smallest| whole_copies(instance, missing.saturating_add(smallest)))
+    smallest.map_or(Nanos::ZERO, |smallest| {
+        let copies = whole_copies(instance, missing.saturating_add(smallest));
+        copies.saturating_add(instance.on_link())
+    })
 }
 
 /// What every plan of whole blocks needs: when a block's use ends, blocks that are neither there nor on their way
@@ -183,7 +190,9 @@ fn whole_laps(instance: &Instance, missing: Bytes) -> Nanos {
         return Nanos::ZERO;
     }
     let compute: u128 = blocks().map(|used| u128::from(used.compute.get())).sum();
-    let sum = count * u128::from(whole_copies(instance, missing).get()) + compute;
+    let held: u128 = blocks().map(|used| u128::from(used.on_link.get())).sum();
+    let copies = u128::from(whole_copies(instance, missing).get());
+    let sum = count * copies + (count - 2) * held + compute;
     Nanos::new(u64::try_from(sum.div_ceil(count - 1)).unwrap_or(u64::MAX))
 }
 
@@ -209,9 +218,10 @@ pub(super) struct Windows<'a> {
     host: Option<HostTier<'a>>,
     /// Chosen uses, ascending.
     pub nodes: Vec<usize>,
-    /// Bytes and compute of all uses before each, over two laps.
+    /// Bytes, compute and collectives on the link of all uses before each, over two laps.
     bytes: Vec<u128>,
     compute: Vec<u128>,
+    held: Vec<u128>,
 }
 
 impl<'a> Windows<'a> {
@@ -241,7 +251,8 @@ impl<'a> Windows<'a> {
         };
         let bytes = sums(&|n| instance.uses[n].bytes.get());
         let compute = sums(&|n| instance.uses[n].compute.get());
-        Self { instance, host, nodes, bytes, compute }
+        let held = sums(&|n| instance.uses[n].on_link.get());
+        Self { instance, host, nodes, bytes, compute, held }
     }
 
     /// The least time from the end of use `i` to the start of use `k` (less than a lap later, counted on), and
@@ -252,7 +263,11 @@ impl<'a> Windows<'a> {
         let needed = self.bytes[k + 1] - self.bytes[i];
         let missing = needed.saturating_sub(u128::from(self.instance.budget.get()));
         let missing = Bytes::new(limit(missing));
-        let copy = fastest(&self.instance.device.h2d, missing).get();
+        let held = limit(self.held[k] - self.held[i + 1]);
+        let copy = match fastest(&self.instance.device.h2d, missing).get() {
+            0 => 0,
+            copy => copy.saturating_add(held),
+        };
         let read = |tier: HostTier| fastest(tier.disk, missing.saturating_sub(tier.bytes)).get();
         let copy = copy.max(self.host.map_or(0, read));
         (copy.max(inside), copy > inside)

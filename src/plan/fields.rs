@@ -24,6 +24,8 @@ pub(super) struct BlockFields {
     bytes: Bytes,
     compute: Nanos,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    on_link: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     resident: Option<Part>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     streamed: Option<Part>,
@@ -241,13 +243,14 @@ impl TryFrom<BlockFields> for BlockPlan {
         };
         let pieces: Result<_, _> = pieces.into_iter().map(Piece::try_from).collect();
         let pieces = pieces.map_err(|problem| format!("block {block:?}: {problem}"))?;
-        Ok(Self { block, bytes, compute, pieces })
+        let on_link = fields.on_link.unwrap_or_default();
+        Ok(Self { block, bytes, compute, on_link, pieces })
     }
 }
 
 impl From<BlockPlan> for BlockFields {
     fn from(plan: BlockPlan) -> Self {
-        let BlockPlan { block, bytes, compute, pieces } = plan;
+        let BlockPlan { block, bytes, compute, on_link, pieces } = plan;
         let mut pieces: Vec<PieceFields> = pieces.into_iter().map(PieceFields::from).collect();
         let single = pieces.len() == 1 && pieces[0].bytes == bytes;
         let flat = if single { pieces.pop().unwrap_or_default() } else { PieceFields::default() };
@@ -255,6 +258,7 @@ impl From<BlockPlan> for BlockFields {
             block,
             bytes,
             compute,
+            on_link: Some(on_link).filter(|time| !time.is_zero()),
             resident: flat.resident,
             streamed: flat.streamed,
             at: flat.at,

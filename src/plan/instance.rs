@@ -26,6 +26,8 @@ pub struct Use {
     pub bytes: Bytes,
     /// The time of one use.
     pub compute: Nanos,
+    /// The part of it in which its collectives hold the host's link.
+    pub on_link: Nanos,
     /// What it may be split into, in the order of a copy: its tensors. Empty for an indivisible block.
     pub parts: Vec<BlockPart>,
 }
@@ -184,13 +186,14 @@ impl Instance {
         let mut uses = Vec::new();
         if !costs.root.time.is_zero() {
             let block = super::spec::ROOT.to_owned();
-            let (bytes, compute) = (Bytes::ZERO, costs.root.time);
-            uses.push(Use { block, bytes, compute, parts: Vec::new() });
+            let (bytes, compute, on_link) = (Bytes::ZERO, costs.root.time, costs.root.on_link);
+            uses.push(Use { block, bytes, compute, on_link, parts: Vec::new() });
         }
         for (block, cost) in component.blocks(manifest).iter().zip(&costs.blocks) {
             let bytes = block.bytes();
             let parts = parts_of(&block.kind.weights, &block.kind.phases, cost);
-            uses.push(Use { block: block.local_id(), bytes, compute: cost.time, parts });
+            let (compute, on_link) = (cost.time, cost.on_link);
+            uses.push(Use { block: block.local_id(), bytes, compute, on_link, parts });
         }
         let root = component.root.bytes().align_up(device.alignment);
         Self { uses, budget: weights.saturating_sub(root), device: device.clone() }
@@ -202,10 +205,16 @@ impl Instance {
             block: format!("blocks.{n}"),
             bytes: Bytes::new(bytes),
             compute: Nanos::new(compute),
+            on_link: Nanos::ZERO,
             parts: Vec::new(),
         };
         let budget = Bytes::new(budget);
         Self { uses: (0..count).map(made).collect(), budget, device: DeviceSpec::reference() }
+    }
+
+    /// The time of a pass in which collectives hold the host's link.
+    pub fn on_link(&self) -> Nanos {
+        self.uses.iter().map(|used| used.on_link).fold(Nanos::ZERO, Nanos::saturating_add)
     }
 
     /// The least that plans need: room for the largest use.

@@ -54,6 +54,7 @@ impl ComponentInput {
     /// The plan that the planner finds best; infeasible when not even one block fits, or the host is too small.
     pub fn plan(&self, granularity: Granularity) -> Result<ComponentPlan> {
         match &self.host {
+            _ if !self.instance.on_link().is_zero() => self.plan_around_collectives(granularity),
             Some(host) => self.plan_on(granularity, host),
             None => self.plan_in_vram(granularity),
         }
@@ -77,8 +78,7 @@ impl ComponentInput {
 
     /// The best plan in which blocks take turns staying, where it is better than the given one.
     fn rotated(&self, mut fixed: ComponentPlan) -> Result<ComponentPlan> {
-        let bounds = self.bounds();
-        let bounds = Bounds { granularity: bounds.rotating, ..bounds };
+        let bounds = self.bounds_at(Granularity::Rotating);
         fixed.bound = bounds.against(fixed.prediction.pass);
         let least = fixed.bound.any_schedule;
         if fixed.window.bytes.is_zero() || fixed.prediction.pass <= least {
@@ -88,19 +88,23 @@ impl ComponentInput {
         let mut plan = lay_out_rotation(self, &rotation);
         plan.foresee(self.device(), self.reserve)?;
         plan.bound = bounds.against(plan.prediction.pass);
-        let key = |plan: &ComponentPlan| {
-            let p = &plan.prediction;
-            let few = self.passes <= planner::FEW_PASSES;
-            let makespan = if few { p.makespan } else { Nanos::ZERO };
-            (makespan, p.pass, p.bytes_per_pass, plan.window.bytes)
-        };
-        Ok(if key(&plan) < key(&fixed) { plan } else { fixed })
+        Ok(if self.key(&plan) < self.key(&fixed) { plan } else { fixed })
+    }
+
+    /// What plans are compared by: with few passes the time of all of them, then that of one, then what is copied,
+    /// then the window.
+    pub(super) fn key(&self, plan: &ComponentPlan) -> (Nanos, Nanos, Bytes, Bytes) {
+        let p = &plan.prediction;
+        let few = self.passes <= planner::FEW_PASSES;
+        let makespan = if few { p.makespan } else { Nanos::ZERO };
+        (makespan, p.pass, p.bytes_per_pass, plan.window.bytes)
     }
 
     /// The steady pass time of that plan, without making it.
     pub fn pass(&self, granularity: Granularity) -> Result<Nanos> {
         let few = self.passes <= planner::FEW_PASSES;
-        if few || self.host.is_some() || self.device().is_contended() {
+        let beside = self.device().is_contended() || !self.instance.on_link().is_zero();
+        if few || self.host.is_some() || beside {
             // What contention and the host do, and what few passes prefer, shows in a plan only.
             return self.plan(granularity).map(|plan| plan.prediction.pass);
         }
@@ -131,6 +135,15 @@ impl ComponentInput {
     pub fn bounds(&self) -> Bounds {
         let tier = self.host.as_ref().and_then(|host| host.tier(self.device()));
         Bounds { run: self.least_run(), ..bound::bound_on(&self.instance, tier) }
+    }
+
+    /// The same, with what bounds plans of whole blocks at that granularity.
+    pub(super) fn bounds_at(&self, granularity: Granularity) -> Bounds {
+        let bounds = self.bounds();
+        match granularity {
+            Granularity::Rotating => Bounds { granularity: bounds.rotating, ..bounds },
+            Granularity::Block | Granularity::Tensor => bounds,
+        }
     }
 
     /// Whether nothing needs to stream.
@@ -220,7 +233,8 @@ pub fn lay_out(input: &ComponentInput, policy: &str, found: &Evaluated) -> Compo
             placed += 1;
         }
         let block = used.block.clone();
-        blocks.push(BlockPlan { block, bytes: used.bytes, compute: used.compute, pieces });
+        let Use { bytes, compute, on_link, .. } = *used;
+        blocks.push(BlockPlan { block, bytes, compute, on_link, pieces });
     }
     let window = Window { bytes: Bytes::new(found.places.window), slots: slots(instance, found) };
     let plan = component(input, policy, resident, window);
@@ -247,7 +261,8 @@ fn lay_out_rotation(input: &ComponentInput, found: &Rotation) -> ComponentPlan {
         };
         let piece = Piece::new(Part::All, used.bytes, places, residency);
         let (block, pieces) = (used.block.clone(), vec![piece]);
-        blocks.push(BlockPlan { block, bytes: used.bytes, compute: used.compute, pieces });
+        let Use { bytes, compute, on_link, .. } = *used;
+        blocks.push(BlockPlan { block, bytes, compute, on_link, pieces });
     }
     let window = Window { bytes: found.window, slots: found.slots };
     let plan = component(input, "rotating", resident, window);
@@ -275,11 +290,12 @@ fn root_block(input: &ComponentInput) -> (Vec<BlockPlan>, usize) {
     // With leaf units the root's are uses like others.
     let computes = instance.uses.first().filter(|u| u.block == ROOT && u.bytes.is_zero());
     if computes.is_some() || !input.root.is_zero() {
-        let compute = computes.map_or(Nanos::ZERO, |root| root.compute);
+        let time = |of: fn(&Use) -> Nanos| computes.map_or(Nanos::ZERO, of);
+        let (compute, on_link) = (time(|root| root.compute), time(|root| root.on_link));
         let residency = Residency::Resident;
         let piece = Piece::new(Part::All, input.root, vec![0], residency);
         let (block, bytes, pieces) = (ROOT.to_owned(), input.root, vec![piece]);
-        blocks.push(BlockPlan { block, bytes, compute, pieces });
+        blocks.push(BlockPlan { block, bytes, compute, on_link, pieces });
     }
     (blocks, usize::from(computes.is_some()))
 }

@@ -51,6 +51,7 @@
 
 pub mod bound;
 mod choice;
+mod collectives;
 pub mod cycle;
 pub mod execution;
 mod fields;

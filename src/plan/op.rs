@@ -69,6 +69,8 @@ pub struct Op {
     pub bytes: Bytes,
     /// How long it takes undisturbed.
     pub duration: Nanos,
+    /// The last part of that, during which its collectives hold the host's link, and copies pause.
+    pub on_link: Nanos,
     /// In which passes.
     pub when: When,
     /// 1 when it is issued in the pass before the one it serves, else 0.
@@ -102,6 +104,7 @@ impl Op {
             piece: None,
             bytes: Bytes::ZERO,
             duration: Nanos::ZERO,
+            on_link: Nanos::ZERO,
             when: When::Every,
             ahead: 0,
             lasts: false,

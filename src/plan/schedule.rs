@@ -272,6 +272,7 @@ impl<'a> Builder<'a> {
             self.release_of[block] = self.ops.len();
             self.ops.push(Op {
                 duration: self.component.blocks[block].compute,
+                on_link: self.component.blocks[block].on_link,
                 ..Op::idle(OpKind::Compute, Lane::Compute, block)
             });
             self.place_releases(block);

@@ -356,7 +356,10 @@ impl ComponentInput {
         let sizes: Vec<u64> = uses.iter().map(|used| used.bytes.get()).collect();
         let copied = least_copied(&order, &sizes, self.instance.budget.get());
         let copied = Bytes::new(copied).saturating_add(self.root);
-        compute.max(fastest(&self.instance.device.h2d, copied))
+        // What ranks exchange over the link, copies do not have.
+        let held = (0..uses.len()).map(|n| uses[n].on_link.saturating_mul(runs(n)));
+        let held = held.fold(Nanos::ZERO, Nanos::saturating_add);
+        compute.max(fastest(&self.instance.device.h2d, copied).saturating_add(held))
     }
 }
 

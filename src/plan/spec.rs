@@ -249,6 +249,8 @@ pub struct BlockPlan {
     pub bytes: Bytes,
     /// The time of one use.
     pub compute: Nanos,
+    /// The part of it at its end in which ranks exchange over the host's link; copies pause meanwhile.
+    pub on_link: Nanos,
     /// Its pieces, which together are all of it, in the order of their copies.
     pub pieces: Vec<Piece>,
 }

@@ -29,6 +29,7 @@ impl ComponentInput {
             parts: if streams(&piece) { piece.tensors } else { Vec::new() },
             block: piece.name,
             compute: piece.compute,
+            on_link: piece.on_link,
         });
         input.instance.uses = uses.collect();
         if unit == Unit::Leaf {
@@ -46,6 +47,8 @@ pub(super) struct Piece {
     pub(super) name: String,
     pub(super) bytes: Bytes,
     pub(super) compute: Nanos,
+    /// The part of it in which its collectives hold the host's link.
+    pub(super) on_link: Nanos,
     /// Its tensors, in the order of a copy; empty where it is indivisible.
     pub(super) tensors: Vec<BlockPart>,
     /// Number of its list, in the order of execution; none for the root.
@@ -77,6 +80,7 @@ pub(super) fn units(input: &ComponentInput, unit: Unit) -> Vec<Piece> {
             name: ROOT.to_owned(),
             bytes: input.root,
             compute: computes.map_or(Nanos::ZERO, |root| root.compute),
+            on_link: computes.map_or(Nanos::ZERO, |root| root.on_link),
             tensors: input.root_parts.clone(),
             list: None,
             phase: 0,
@@ -90,6 +94,7 @@ pub(super) fn units(input: &ComponentInput, unit: Unit) -> Vec<Piece> {
             name: used.block.clone(),
             bytes: used.bytes,
             compute: used.compute,
+            on_link: used.on_link,
             tensors: used.parts.clone(),
             list: Some(*lists.entry(list).or_insert(next)),
             phase: 0,
@@ -125,20 +130,24 @@ fn add(pieces: &mut Vec<Piece>, block: Piece, unit: Unit) {
         tensors.iter().map(|tensor| u128::from(weight(tensor))).sum()
     };
     let all = weight(&block.tensors).max(1);
-    let (mut before, mut spent) = (0, 0);
+    let (mut before, mut spent) = (0, (0, 0));
     for (n, (part, phase, tensors)) in parts.into_iter().enumerate() {
         let bytes: Bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
         before += weight(&tensors);
-        let until = u128::from(block.compute.get()) * before / all;
-        let until = u64::try_from(until).unwrap_or(u64::MAX);
+        let share = |whole: Nanos| {
+            let until = u128::from(whole.get()) * before / all;
+            u64::try_from(until).unwrap_or(u64::MAX)
+        };
+        let until = (share(block.compute), share(block.on_link));
         // The root keeps its name for the first of its parts: plans know it by that.
         let name = match (block.is_root() && n == 0, part.is_empty()) {
             (true, _) => ROOT.to_owned(),
             (_, true) => format!("{}.{OWN}", block.name),
             _ => format!("{}.{part}", block.name),
         };
-        let compute = Nanos::new(until - spent);
-        pieces.push(Piece { name, bytes, compute, tensors, list: block.list, phase });
+        let compute = Nanos::new(until.0 - spent.0);
+        let on_link = Nanos::new(until.1 - spent.1).min(compute);
+        pieces.push(Piece { name, bytes, compute, on_link, tensors, list: block.list, phase });
         spent = until;
     }
 }

@@ -185,6 +185,11 @@ fn check_block(
         let expected = format!("bytes = {}", block.bytes);
         problems.push(Problem::new(format!("{place}: sum of pieces"), found, expected));
     }
+    if block.on_link > block.compute {
+        let (found, expected) = (block.on_link.human(), block.compute.human());
+        let expected = format!("a part of compute, {expected}");
+        problems.push(Problem::new(format!("{place}.on_link"), found, expected));
+    }
     let mut named = BTreeMap::new();
     for (n, piece) in block.pieces.iter().enumerate() {
         let place = format!("{place}.pieces[{n}]");

@@ -322,6 +322,7 @@ mod tests {
             block: "blocks.0".into(),
             bytes: Bytes::new(80),
             compute: crate::units::Nanos::new(1),
+            on_link: crate::units::Nanos::ZERO,
             pieces: parts.into_iter().map(piece).collect(),
         }
     }

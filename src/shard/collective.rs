@@ -1,4 +1,4 @@
-//! Turns a way to shard into what ranks exchange for each block, how long that takes, and what it leaves for copies.
+//! Turns a way to shard into what ranks exchange for each block, and how long that takes.
 //!
 //! Bytes are what one rank sends, which is what it receives; activations have 16 bits. `K` ranks:
 //!
@@ -13,10 +13,10 @@
 
 use super::tensor::{self, Cut};
 use super::{Kind, Shard, Whole};
-use crate::device::{DeviceSpec, Link};
-use crate::error::{Error, Result};
+use crate::device::Link;
+use crate::error::Result;
 use crate::model::{Component, Manifest, TensorSpec};
-use crate::units::{Bytes, Nanos, Rate};
+use crate::units::{Bytes, Nanos};
 use crate::workload::Seen;
 
 /// Bytes of an activation: bf16 or fp16.
@@ -117,61 +117,6 @@ fn vocabulary(seen: &Seen, before: &Component, after: &Component, ranks: u64) ->
     bytes.filter(|&bytes| bytes > 0).collect()
 }
 
-/// Leaves to copies what collectives on the same link do not take, in the worst stretch of a pass.
-///
-/// `blocks` has compute and collectives of each. Copies run at the rate that is left beside the block with the largest
-/// share `φ` of its time in collectives: `rate · (1 − φ)`. That never gives copies more of the link over a stretch of
-/// whole blocks than they get, if they give way to collectives at once (as chunked copies do: ChunkFlow, arXiv
-/// 2605.11335). Within a block it evens out what really comes at its end, so a single copy may arrive later than
-/// charged by at most two blocks' collectives. Where copies set the pass it charges too much, up to about twice: no
-/// collective runs while compute waits for a copy (`tests/ranks.rs` simulates what really happens). A block without
-/// compute counts with the one after it.
-pub fn beside(device: &mut DeviceSpec, blocks: &[(Nanos, Nanos)]) -> Result<()> {
-    let wide = |time: Nanos| u128::from(time.get());
-    let mut taken = (0u128, 1u128);
-    let mut carried = 0u128;
-    // Twice around, so that what the last blocks hand on reaches the first.
-    for &(compute, time) in blocks.iter().chain(blocks) {
-        carried += wide(time);
-        if !compute.is_zero() {
-            let share = (carried, carried + wide(compute));
-            if share.0 * taken.1 > taken.0 * share.1 {
-                taken = share;
-            }
-            carried = 0;
-        }
-    }
-    if carried > 0 && blocks.iter().all(|(compute, _)| compute.is_zero()) {
-        return Err(Error::Usage {
-            message: "the blocks take no time but that of their collectives, which leave the \
-                      host's link nothing for copies"
-                .to_owned(),
-            hint: Some("take --link nvlink, or give the blocks a time".to_owned()),
-        });
-    }
-    let (taken, all) = taken;
-    if taken == 0 {
-        return Ok(());
-    }
-    let longer = |time: Nanos| {
-        let time = (wide(time) * all).div_ceil(all - taken);
-        Nanos::new(u64::try_from(time).unwrap_or(u64::MAX))
-    };
-    let slower = |link: &Link| {
-        let rate = u128::from(link.rate.get()) * (all - taken) / all;
-        let points = link.points.iter().map(|&(size, time)| (size, longer(time)));
-        Link {
-            rate: Rate::new(u64::try_from(rate).unwrap_or(u64::MAX).max(1)),
-            latency: longer(link.latency),
-            points: points.collect(),
-        }
-    };
-    device.h2d = slower(&device.h2d);
-    device.d2h = slower(&device.d2h);
-    device.pageable = device.pageable.as_ref().map(slower);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,23 +124,5 @@ mod tests {
     #[test]
     fn a_rank_sends_all_parts_but_its_own() {
         assert_eq!([sent(100, 2), sent(100, 4), sent(7, 3), sent(0, 8)], [50, 75, 5, 0]);
-    }
-
-    #[test]
-    fn copies_get_what_the_worst_block_leaves() {
-        let mut device = DeviceSpec::reference();
-        let nanos = |compute, time| (Nanos::new(compute), Nanos::new(time));
-        beside(&mut device, &[nanos(90, 10), nanos(300, 100), nanos(50, 0)]).expect("room is left");
-        // A quarter of the second block: 75 % of 1 GB/s are left.
-        assert_eq!(device.h2d.rate.get(), 750_000_000);
-        assert_eq!(device.h2d.time_for(Bytes::new(75)).get(), 100);
-        let before = device.clone();
-        beside(&mut device, &[nanos(5, 0)]).expect("nothing is exchanged");
-        assert_eq!(device, before);
-        assert!(beside(&mut device, &[nanos(0, 5)]).is_err());
-        // A block without compute counts with the next, around the pass: 10 + 10 of 40.
-        let mut device = DeviceSpec::reference();
-        beside(&mut device, &[nanos(20, 10), nanos(0, 10)]).expect("room is left");
-        assert_eq!(device.h2d.rate.get(), 500_000_000);
     }
 }

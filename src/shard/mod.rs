@@ -32,9 +32,9 @@
 //!
 //! A collective lasts `latency + bytes / rate` of the link it takes, `bytes` being what a rank sends or receives
 //! ([`collective`]), and adds to the compute of its block: NVLink leaves the host's link alone. Over PCI Express it
-//! takes that link too, and copies have to go around it. That is charged, not scheduled: copies are planned at the
-//! rate that is left beside the block that exchanges most for its time ([`collective::beside`]), and what is said of a
-//! plan says so.
+//! holds that link, and copies pause meanwhile and go on after, as chunked copies do that give way to collectives
+//! (ChunkFlow, arXiv 2605.11335). All of a block are taken together, at the end of its use; a gather before the block
+//! computes lies as far from the one before it, so a pass has the same intervals on the link, shifted by one compute.
 
 pub mod collective;
 pub mod host;
@@ -176,7 +176,7 @@ pub struct RankOf {
     /// Weights of the planned components that every rank has.
     #[serde(default)]
     pub replicated: Bytes,
-    /// The rate of copies to this rank while all ranks copy, before collectives.
+    /// The rate of copies to this rank while all ranks copy and none exchanges anything.
     pub h2d: Rate,
 }
 
@@ -312,7 +312,7 @@ impl Shard {
         numbers: Vec<u32>,
         parts: Parts,
     ) -> Result<Rank> {
-        let mut device = host::shared(whole.device, self.ranks);
+        let device = host::shared(whole.device, self.ranks);
         let h2d = device.h2d.rate;
         // A gathered block computes whole; divided matrices as they are divided.
         let computed = if self.kind == Kind::Hsdp { whole.manifest } else { &parts.stored };
@@ -320,7 +320,7 @@ impl Shard {
             (Interconnect::Nvlink, Some(peer)) => peer.clone(),
             _ => Link { latency: device.h2d.latency, ..device.h2d.clone() },
         };
-        let (mut costs, mut undisturbed) = (Vec::new(), Vec::new());
+        let mut costs = Vec::new();
         let mut spent = Nanos::ZERO;
         for name in whole.components {
             let missing = || Error::usage(format!("{} has no component {name:?}", computed.model));
@@ -334,14 +334,11 @@ impl Shard {
             )?;
             let times = collective::times(self, whole, component, computed, &over)?;
             spent = times.iter().fold(spent, |sum, &time| sum.saturating_add(time));
-            undisturbed.extend(own.blocks.iter().map(|cost| cost.time).zip(times.iter().copied()));
             for (cost, time) in own.blocks.iter_mut().zip(times) {
                 cost.time = cost.time.saturating_add(time);
+                cost.on_link = if link == Interconnect::Pcie { time } else { Nanos::ZERO };
             }
             costs.push(own);
-        }
-        if link == Interconnect::Pcie {
-            collective::beside(&mut device, &undisturbed)?;
         }
         let mut workload = whole.workload.clone();
         workload.reserve.gathered = parts.gathered;

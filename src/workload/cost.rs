@@ -21,6 +21,8 @@ pub struct UseCost {
     pub flops: u64,
     /// Time on the compute lane.
     pub time: Nanos,
+    /// The part of it in which ranks exchange over the host's link; zero for a device by itself.
+    pub on_link: Nanos,
     /// Where the time comes from: [`Origin::Estimated`], or [`Origin::Given`] by the workload.
     pub origin: Origin,
     /// What each tensor would take by itself, in the order of the manifest: how the time divides among parts of
@@ -115,7 +117,7 @@ pub fn costs_of_share(
 
 impl UseCost {
     fn estimated(flops: u64, time: Nanos, by_tensor: Arc<[Nanos]>) -> Self {
-        Self { flops, time, origin: Origin::Estimated, by_tensor }
+        Self { flops, time, on_link: Nanos::ZERO, origin: Origin::Estimated, by_tensor }
     }
 
     fn given(self, time: Option<Nanos>) -> Self {

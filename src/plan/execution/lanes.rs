@@ -40,11 +40,23 @@ pub(super) struct Running {
     pub waited_for: Option<Which>,
     /// Work left, in units of which a nanosecond at full speed does [`Lanes::full`] of its lane.
     left: u128,
+    /// The last of it, during which it holds the host's link.
+    held: u128,
 }
 
 impl Running {
-    pub fn new(which: Which, start: u64, duration: u64, waited_for: Option<Which>) -> Self {
-        Self { which, start, waited_for, left: u128::from(duration) }
+    pub fn new(which: Which, start: u64, waited_for: Option<Which>) -> Self {
+        Self { which, start, waited_for, left: 0, held: 0 }
+    }
+
+    /// It lasts so long at full speed, and so much of that at its end holds the host's link.
+    pub fn lasting(self, duration: u64, held: u64) -> Self {
+        Self { left: u128::from(duration), held: u128::from(held.min(duration)), ..self }
+    }
+
+    /// Work left until it ends, or begins to hold the link.
+    fn next(&self) -> u128 {
+        if self.left > self.held { self.left - self.held } else { self.left }
     }
 }
 
@@ -141,37 +153,51 @@ impl Lanes {
     }
 
     pub fn start(&mut self, lane: Lane, running: Running) {
-        let left = running.left * self.full[lane.index()];
-        self.running[lane.index()] = Some(Running { left, ..running });
+        let full = self.full[lane.index()];
+        let (left, held) = (running.left * full, running.held * full);
+        self.running[lane.index()] = Some(Running { left, held, ..running });
     }
 
-    /// Work per nanosecond: all of it, except for compute while a copy runs, and for copies while something computes.
+    /// Whether collectives hold the host's link.
+    fn is_link_held(&self) -> bool {
+        let running = self.running[Lane::Compute.index()].as_ref();
+        running.is_some_and(|running| running.left <= running.held && running.held > 0)
+    }
+
+    /// Work per nanosecond: all of it, except for compute while a copy runs, and for copies while something computes or
+    /// holds their link.
     fn speed(&self, lane: Lane) -> u128 {
         let runs =
             |others: &[Lane]| others.iter().any(|other| self.running[other.index()].is_some());
         let slowed = match lane {
-            Lane::Compute => runs(&[Lane::H2d, Lane::D2h]),
+            Lane::H2d | Lane::D2h if self.is_link_held() => return 0,
+            Lane::Compute => runs(&[Lane::H2d, Lane::D2h]) && !self.is_link_held(),
             Lane::H2d | Lane::D2h => runs(&[Lane::Compute]),
             Lane::Disk | Lane::Host => false,
         };
         if slowed { u128::from(Fraction::WHOLE.ppm()) } else { self.full[lane.index()] }
     }
 
-    /// The first instant at which something ends.
+    /// The first instant at which something ends or begins to hold the link.
     pub fn next_end(&self, now: u64) -> Option<u128> {
         let running = Lane::ALL.into_iter().filter_map(|lane| {
             let running = self.running[lane.index()].as_ref()?;
-            Some(u128::from(now) + running.left.div_ceil(self.speed(lane)))
+            match (running.next(), self.speed(lane)) {
+                (0, _) => Some(u128::from(now)),
+                (_, 0) => None,
+                (left, speed) => Some(u128::from(now) + left.div_ceil(speed)),
+            }
         });
         running.min()
     }
 
     /// Lets what runs proceed for so long.
     pub fn progress(&mut self, nanos: u64) {
-        for lane in Lane::ALL {
-            let done = self.speed(lane) * u128::from(nanos);
-            if let Some(running) = &mut self.running[lane.index()] {
-                running.left = running.left.saturating_sub(done);
+        // All of them as they are now: what one lane has left sets the speed of others.
+        let speeds = Lane::ALL.map(|lane| self.speed(lane));
+        for (running, speed) in self.running.iter_mut().zip(speeds) {
+            if let Some(running) = running {
+                running.left = running.left.saturating_sub(speed * u128::from(nanos));
             }
         }
     }

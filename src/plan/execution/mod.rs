@@ -3,7 +3,13 @@
 //!
 //! The model: each lane runs one operation at a time, in order of issue. An operation starts at the first instant
 //! at which its lane is free and everything it waits for has ended. It lasts as long as the schedule says, unless
-//! lanes slow each other down ([`Beside`]) or the [`Observer`] sets another pace.
+//! lanes slow each other down ([`Beside`]), or the [`Observer`] sets another pace. While a use's collectives are on the
+//! host's link ([`Op::on_link`](super::op::Op::on_link)) copies pause where they are, and go on after:
+//!
+//! ```text
+//! compute   ████████▒▒▒████████▒▒▒      ▒ collectives on the host's link, at the end of each use
+//! h2d       ██████    ███  ████   █
+//! ```
 //!
 //! Events are taken in order of time, then of lane ([`Lane::ALL`]); completions come before starts. State is a
 //! handful of counters per lane, so memory does not depend on the number of passes.
@@ -37,8 +43,8 @@ impl Beside {
     }
 
     /// Whether anything of that schedule takes longer beside something else than alone.
-    pub fn changes(self, _schedule: &Schedule) -> bool {
-        self != Self::default()
+    pub fn changes(self, schedule: &Schedule) -> bool {
+        self != Self::default() || schedule.ops.iter().any(|op| !op.on_link.is_zero())
     }
 }
 
@@ -243,7 +249,9 @@ impl<'a> Execution<'a> {
             let number = numbering.number(next.op, lane, pass).unwrap_or(0);
             let pace = observer.pace(lane, stage, number);
             let duration = pace.share_of(schedule.duration(op, pass).get());
-            self.lanes.start(lane, Running::new(next, self.now, duration, waited_for));
+            let held = pace.share_of(op.on_link.get());
+            let running = Running::new(next, self.now, waited_for).lasting(duration, held);
+            self.lanes.start(lane, running);
             observer.started(next, self.now);
         }
     }

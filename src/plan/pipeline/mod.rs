@@ -441,7 +441,8 @@ fn boundary(
             || piece.enters_after.is_none()
     });
     let bytes: Bytes = arrives.map(|piece| piece.bytes).sum();
-    // The time that the link is idle in the last pass before.
+    // The time that the link is idle in the last pass before, neither copying nor held by collectives.
+    let held: Nanos = from.blocks.iter().map(|block| block.on_link).sum();
     let idle = match from.passes {
         1 => times[0].makespan.saturating_sub(times[0].copy_busy),
         _ => {
@@ -449,6 +450,7 @@ fn boundary(
             from.prediction.pass.saturating_sub(copies)
         }
     };
+    let idle = idle.saturating_sub(held);
     // What comes from disk, if the disk is idle in the last pass before but for that pass' own.
     let on_disk = |plan: &ComponentPlan, once: bool| -> Bytes {
         let pieces = plan.blocks.iter().flat_map(|block| &block.pieces);

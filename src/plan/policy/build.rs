@@ -195,8 +195,8 @@ impl<'a> Builder<'a> {
                 pieces.push(Piece::new(part, bytes, at, residency));
             }
         }
-        let (block, bytes, compute) = (unit.name.clone(), unit.bytes, unit.compute);
-        BlockPlan { block, bytes, compute, pieces }
+        let Unit { bytes, compute, on_link, .. } = *unit;
+        BlockPlan { block: unit.name.clone(), bytes, compute, on_link, pieces }
     }
 
     fn stream(&self, arc: &Arc, copies: u32) -> Stream {

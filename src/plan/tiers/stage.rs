@@ -71,6 +71,7 @@ fn split_residents(input: &ComponentInput, plan: &mut ComponentPlan, most: u64) 
         block: ROOT.to_owned(),
         bytes: input.root,
         compute: Nanos::ZERO,
+        on_link: Nanos::ZERO,
         parts: input.root_parts.clone(),
     };
     let uses = input.instance.uses.iter();
