@@ -215,6 +215,24 @@ fn what_says_nothing_waits_for_everything() {
     run(&session, &mixed, &images, options()).expect("every byte is right");
 }
 
+/// A read is not on a stream: the thread that reads has to wait for what streams do. Later generations read into the ring
+/// that the copies of earlier ones come from.
+#[test]
+fn reads_of_what_says_nothing_wait_for_everything() {
+    let session = driver::session();
+    let mut plan = models::plan_on_host(30, 20);
+    plan.generations = 3;
+    plan.components[0].passes = 2;
+    let (program, images) = models::lowered(&plan);
+    let reads = program.phases[1].schedule.ops.iter().filter(|op| op.kind == OpKind::Read);
+    assert!(reads.count() > 2 && program.phases[1].is_apart());
+    if session.is_stand_in() {
+        session.reset();
+        session.set("kernel_delay_us", 500);
+    }
+    run(&session, &program, &images, options()).expect("every byte is right");
+}
+
 #[test]
 fn entries_may_name_passes_before_the_last() {
     let session = driver::session();
