@@ -61,6 +61,9 @@ fn size(text: &str) -> Result<Bytes> {
     Ok(size)
 }
 
+/// Below it a rate is a mistake: floppy disks were faster.
+const SLOWEST_DISK: Rate = Rate::new(10_000);
+
 /// Reads a rate, with a latency or with that of the device spec.
 fn disk(text: &str, known: Option<&Link>) -> Result<Link> {
     let (rate, latency) = match text.split_once(',') {
@@ -69,8 +72,12 @@ fn disk(text: &str, known: Option<&Link>) -> Result<Link> {
     };
     let bad = |error: &dyn std::fmt::Display| Error::usage(format!("--disk: {error}"));
     let rate: Rate = rate.trim().parse().map_err(|error| bad(&error))?;
-    if rate.is_zero() {
-        return Err(bad(&"found a rate of 0, expected more"));
+    if rate < SLOWEST_DISK {
+        // Most likely a number without its unit: bytes per second.
+        return Err(Error::Usage {
+            message: format!("--disk: found {}, slower than any disk", rate.human()),
+            hint: Some("give the rate its unit, such as 3GB/s".into()),
+        });
     }
     let latency = match latency {
         Some(latency) => latency.trim().parse::<Nanos>().map_err(|error| bad(&error))?,
@@ -214,7 +221,7 @@ mod tests {
             |text| disk(text, Some(&known)).map(|link| (link.rate.get(), link.latency.get()));
         assert_eq!(read("3GB/s").expect("a rate"), (3_000_000_000, 7));
         assert_eq!(read("3GB/s, 80us").expect("both"), (3_000_000_000, 80_000));
-        for text in ["fast", "0GB/s", "3GB/s,soon", ""] {
+        for text in ["fast", "0GB/s", "3", "3GB/s,soon", ""] {
             assert_eq!(read(text).expect_err("refused").exit_code(), 2, "{text}");
         }
     }
