@@ -910,8 +910,12 @@ fn ranks_are_planned_checked_run_and_reported() {
     let answer = story.json(&[&plan[..], &four, &over].concat());
     let file = fs::read_to_string(story.path("pcie.yaml")).expect("the plan");
     assert!(file.contains("on_link: "), "{file}");
-    let run = story.json(&["run", "pcie.yaml"]);
+    let run = story.json(&["run", "pcie.yaml", "-o", "pcie.json.gz"]);
     assert_eq!(run["makespan_ns"], answer["components"][0]["makespan_ns"]);
+    let report = story.run(&["report", "pcie.json.gz", "-o", "pcie"]);
+    assert!(report.out.contains("pause while collectives hold their link"), "{}", report.out);
+    let page = fs::read_to_string(story.path("pcie/report.html")).expect("the page");
+    assert!(page.contains("\"held\":[[1,") && page.contains("<rect class=\"held\" x="), "no marks");
     let longer = file.replacen("on_link: ", "on_link: 9", 1);
     fs::write(story.path("longer.yaml"), longer).expect("writes");
     let refused = story.fails(3, &["check", "longer.yaml"]);

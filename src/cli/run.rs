@@ -16,7 +16,7 @@ use crate::profile::{self, ComponentHeader, Header, Profile};
 use crate::program::{Phase, Program};
 use crate::report::{self, View};
 use crate::shard::RankOf;
-use crate::units::Fraction;
+use crate::units::{Fraction, Nanos};
 
 /// Execute a plan and record a profile.
 ///
@@ -169,6 +169,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
     let predictions = plan.predictions()?;
     let components = program.phases.iter().zip(predictions).map(|(phase, prediction)| {
         let component = &plan.components[phase.of];
+        let on_link: Vec<Nanos> = component.blocks.iter().map(|block| block.on_link).collect();
         ComponentHeader {
             name: phase.component.clone(),
             passes: component.passes,
@@ -176,6 +177,7 @@ pub fn header(plan: &Plan, program: &Program, seed: u64) -> Result<Header> {
             blocks: phase.blocks.clone(),
             unit: component.unit,
             bytes: component.blocks.iter().map(|block| block.bytes).collect(),
+            on_link: if on_link.iter().any(|time| !time.is_zero()) { on_link } else { Vec::new() },
             prediction: Some(prediction),
             bound: Some(component.bound.clone()),
             skipped: component.skipped.clone(),

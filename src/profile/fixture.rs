@@ -132,6 +132,7 @@ pub(crate) fn build(recipes: &[Recipe<'_>]) -> Profile {
             blocks: recipe.blocks.clone(),
             unit: Unit::Block,
             bytes: vec![Bytes::new(recipe.bytes); recipe.blocks.len()],
+            on_link: Vec::new(),
             prediction: None,
             bound: None,
             skipped: None,

@@ -193,6 +193,13 @@ pub struct ComponentHeader {
     /// Bytes of each use, streamed or not.
     #[serde(serialize_with = "plain_list", deserialize_with = "at_most::<_, _, MOST_BLOCKS>")]
     pub bytes: Vec<Bytes>,
+    /// Of each use, the last part of its compute, in which collectives hold the host's link; empty where none does.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<_, _, MOST_BLOCKS>"
+    )]
+    pub on_link: Vec<Nanos>,
     /// What the plan predicted, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,

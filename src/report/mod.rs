@@ -20,6 +20,7 @@ mod comparison;
 mod extras;
 mod foreign;
 mod frontier;
+mod held;
 mod html;
 mod lists;
 mod logscale;

@@ -1,6 +1,7 @@
 //! Turns a run into its verdict: the sentences a reader should know if they read nothing else, most important first.
 
 use super::boundaries::Crossing;
+use super::held;
 use super::view::{Against, Busy, View};
 use crate::profile::{self, Cause, ComponentHeader, ComponentSummary};
 use crate::units::{Fraction, Nanos};
@@ -33,9 +34,13 @@ impl View<'_> {
     /// Which rank ran.
     fn one_of_several(&self) -> Option<String> {
         let rank = self.profile.header.rank.as_ref()?;
+        let pauses = match held::is_held(self.profile) {
+            true => " and pause while collectives hold their link",
+            false => "",
+        };
         Some(format!(
             "This is one of several devices: {rank}. Its compute includes its collectives, its copies run at its share \
-             of the host; waits for slower ranks are not in it."
+             of the host{pauses}; waits for slower ranks are not in it."
         ))
     }
 

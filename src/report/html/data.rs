@@ -3,7 +3,7 @@
 //! ```text
 //! {"lanes": ["compute", …], "components": [{"name", "blocks", "labels": [[label, index, shade], …]}],
 //!  "spans": [[lane, start, duration, count, busy, component, block, pass, bytes, wait lane or -1, needed at or -1], …],
-//!  "planned": [[lane, start, duration], …],
+//!  "planned": [[lane, start, duration], …], "held": [[lane, start, duration], …],
 //!  "stalls": [[number of lanes, start, duration, count, busy, component, block, pass, cause], …], "causes": [name, …],
 //!  "vram": [[start, bytes in use], …], "passes": [[name, start, end], …],
 //!  "boundaries": [[name, at, start, end], …],
@@ -20,6 +20,7 @@ use serde_json::json;
 
 use crate::lane::Lane;
 use crate::profile::{Cause, ComponentHeader, Span, arrivals};
+use crate::report::held;
 use crate::report::lists::Lists;
 use crate::report::predicted::ghosts;
 use crate::report::slices::{Slice, Window, envelope, merged_away, slices, stall_slices};
@@ -63,6 +64,7 @@ pub(super) fn data(view: &View<'_>, planned: Option<&View<'_>>) -> String {
             .collect::<Vec<_>>(),
         "spans": rows.collect::<Vec<_>>(),
         "planned": planned.map(|planned| planned_rows(view, planned)).unwrap_or_default(),
+        "held": held_rows(view),
         "stalls": stalls(view, column),
         "causes": Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>(),
         "vram": steps,
@@ -90,6 +92,24 @@ fn bounded(view: &View<'_>) -> (Vec<(Lane, Vec<Slice>)>, Nanos) {
             return (lanes, column);
         }
         // The first width that can help is that of MOST columns over the whole run.
+        column = column.saturating_mul(2).max(view.whole.column(MOST as u64));
+    }
+}
+
+/// When collectives held the link, on every lane whose copies paused.
+fn held_rows(view: &View<'_>) -> Vec<[u64; 3]> {
+    let mut column = Nanos::new(1);
+    loop {
+        let lanes = (0u64..).zip(&view.summary.lanes).filter(|(_, one)| held::pauses(one.lane));
+        let rows = lanes.flat_map(|(number, _)| {
+            let intervals = held::held(view.profile, column).into_iter();
+            intervals
+                .map(move |(start, end)| [number, start.get(), end.saturating_sub(start).get()])
+        });
+        let rows: Vec<_> = rows.collect();
+        if rows.len() <= MOST {
+            return rows;
+        }
         column = column.saturating_mul(2).max(view.whole.column(MOST as u64));
     }
 }

@@ -21,6 +21,7 @@ use markup::{escape, json_in_script, paragraph, section};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Extras;
+use super::held;
 use super::lists::Lists;
 use super::measured;
 use super::predicted::Predicted;
@@ -205,7 +206,9 @@ fn legend(view: &View<'_>, planned: bool) -> String {
         ("inuse", "slab bytes in use"),
     ];
     let behind = planned.then_some(("ghost", "as planned"));
-    for (class, label) in lanes.chain(others).chain(behind) {
+    let held = held::is_held(view.profile);
+    let held = held.then_some(("held", "collectives hold the link: copies pause"));
+    for (class, label) in lanes.chain(others).chain(behind).chain(held) {
         out.push_str(&format!(
             "<li><svg width=\"22\" height=\"12\" aria-hidden=\"true\"><rect class=\"{class}\" width=\"22\" height=\"12\"/></svg> {label}</li>"
         ));

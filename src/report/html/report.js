@@ -77,6 +77,18 @@ function drawPlanned(plot, x, shown) {
   }
 }
 
+// Below copies: when collectives held their link. What falls into a pixel already drawn is left away.
+function drawHeld(plot, x, shown) {
+  const drawn = [];
+  for (const [lane, start, length] of d.held) {
+    if (start >= shown.end || start + length <= shown.start) continue;
+    const left = x(start), right = x(start + length);
+    if (right < (drawn[lane] || 0) + 0.5) continue;
+    drawn[lane] = right;
+    node(plot, "rect", { class: "held", x: left.toFixed(1), y: lane * PITCH + ROW + 1, width: Math.max(0.5, right - left).toFixed(1), height: 5 });
+  }
+}
+
 // Where one component follows another.
 function drawBoundaries(plot, x, shown, height) {
   for (const [name, at] of d.boundaries) {
@@ -175,7 +187,7 @@ if (d.spans.length) {
   rows.push({ name: "stalls", css: "stall", spans: d.stalls });
   const chart = lanes({ svg: byId("gantt"), gutter: GUTTER, rows, start: d.start, end: d.end, shown: d.shown, describe, partners, drawn,
     text: (span) => (span[AT.row] === STALLS ? [] : labelOf(span).slice(0, 2)), told: tell,
-    under: (plot, x, shown) => { drawPlanned(plot, x, shown); drawBoundaries(plot, x, shown, rows.length * PITCH); },
+    under: (plot, x, shown) => { drawPlanned(plot, x, shown); drawHeld(plot, x, shown); drawBoundaries(plot, x, shown, rows.length * PITCH); },
     shade: (span) => (span[AT.row] === STALLS ? "" : `l${labelOf(span)[2]}`) });
   const select = byId("pass");
   const option = (value, text) => {

@@ -12,6 +12,7 @@ use super::boundaries;
 use super::markup::escape;
 use crate::lane::Lane;
 use crate::report::axis::{bytes_ticks, time_ticks};
+use crate::report::held;
 use crate::report::lists::Lists;
 use crate::report::predicted::ghosts;
 use crate::report::slices::{Window, envelope, merged_away, slices, stall_slices};
@@ -26,6 +27,8 @@ const ROW: u32 = 34;
 const PITCH: u32 = 42;
 /// Height of what shows the planned lane behind a row.
 const GHOST: u32 = 36;
+/// Height of what shows that collectives hold the link, below a row.
+const HELD: u32 = 5;
 const MEMORY: u32 = 150;
 
 /// The lanes within a window, and how many spans have no mark of their own.
@@ -51,6 +54,9 @@ pub(super) fn lanes(
         out.push_str(&row_name(y, lane.lane.name()));
         if let Some(planned) = planned {
             out.push_str(&ghost_bars(view, planned, lane.lane, window, y));
+        }
+        if held::pauses(lane.lane) {
+            out.push_str(&held_bars(view, window, y));
         }
         let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
@@ -94,21 +100,36 @@ pub(super) fn lanes(
     (out, merged)
 }
 
-/// The same lane of the planned run, behind the marks and a little lower, so that what is as planned still shows.
-fn ghost_bars(view: &View<'_>, planned: &View<'_>, lane: Lane, window: Window, y: u32) -> String {
+/// When collectives held the link, below the copies that paused.
+fn held_bars(view: &View<'_>, window: Window, y: u32) -> String {
+    let intervals = held::held(view.profile, window.column(u64::from(PLOT)));
+    strips(&intervals, window, ("held", y + ROW + 1, HELD))
+}
+
+/// Intervals as rectangles of a class, from such a height on and so tall.
+fn strips(
+    intervals: &[(Nanos, Nanos)],
+    window: Window,
+    (class, y, height): (&str, u32, u32),
+) -> String {
     let mut out = String::new();
-    for (start, end) in ghosts(view, planned, lane, window.column(u64::from(PLOT))) {
+    for &(start, end) in intervals {
         if start >= window.end || end <= window.start {
             continue;
         }
         let x = GUTTER + window.place(start, PLOT);
         let width = (GUTTER + window.place_end(end, PLOT)).saturating_sub(x).max(1);
         out.push_str(&format!(
-            "<rect class=\"ghost\" x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"{GHOST}\"/>",
-            y + ROW + 6 - GHOST
+            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"
         ));
     }
     out
+}
+
+/// The same lane of the planned run, behind the marks and a little lower, so that what is as planned still shows.
+fn ghost_bars(view: &View<'_>, planned: &View<'_>, lane: Lane, window: Window, y: u32) -> String {
+    let intervals = ghosts(view, planned, lane, window.column(u64::from(PLOT)));
+    strips(&intervals, window, ("ghost", y + ROW + 6 - GHOST, GHOST))
 }
 
 /// One row per lane that ran, and one for stalls.

@@ -4,6 +4,7 @@ use super::canvas::{Anchor, GHOST, GRID, INK, RED, SOFT, Sheet, lane_colour};
 use crate::error::Result;
 use crate::report::View;
 use crate::report::axis::time_ticks;
+use crate::report::held;
 use crate::report::predicted::ghosts;
 use crate::report::slices::{Window, merged_away, merged_note, slices, stall_slices};
 use crate::units::Nanos;
@@ -48,8 +49,9 @@ pub(super) fn draw(
         view.of_makespan(view.summary.stall)
     );
     let behind = if planned.is_some() { "; behind: as planned, pass by pass" } else { "" };
+    let below = if held::is_held(view.profile) { "; below: collectives hold the link" } else { "" };
     let figures = format!(
-        "times {origin}; {hidden} of H2D copy time hidden under compute; stall {stall}{behind}"
+        "times {origin}; {hidden} of H2D copy time hidden under compute; stall {stall}{behind}{below}"
     );
     sheet.text((12, 44), 13, Anchor::Start, SOFT, &figures)?;
     let both = (view, planned);
@@ -76,6 +78,13 @@ fn one(
         {
             if start < window.end && end > window.start {
                 ghost(sheet, window, y, (start, end))?;
+            }
+        }
+        if held::pauses(lane.lane) {
+            for (start, end) in held::held(view.profile, column) {
+                if start < window.end && end > window.start {
+                    strip(sheet, window, y, (start, end))?;
+                }
             }
         }
         let on_lane = slices(view.profile, lane.lane, window, column);
@@ -118,6 +127,13 @@ fn ghost(sheet: &mut dyn Sheet, window: Window, y: i32, at: (Nanos, Nanos)) -> R
     let from = place(window, at.0, LEFT, PLOT);
     let to = place(window, at.1, LEFT, PLOT).max(from + 1);
     sheet.rect((from, y + 4), (to, y + ROW + 4), GHOST)
+}
+
+/// When collectives held the link, below the copies that paused.
+fn strip(sheet: &mut dyn Sheet, window: Window, y: i32, at: (Nanos, Nanos)) -> Result<()> {
+    let from = place(window, at.0, LEFT, PLOT);
+    let to = place(window, at.1, LEFT, PLOT).max(from + 1);
+    sheet.rect((from, y + ROW + 1), (to, y + ROW + 5), INK)
 }
 
 /// Where an instant lies, in pixels.
