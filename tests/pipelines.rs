@@ -216,6 +216,34 @@ proptest! {
     }
 
     #[test]
+    fn lanes_that_slow_each_other_down_are_predicted(
+        pipeline in pipelines(), contention in 0u64..400_000, copies in 0u64..400_000, on_link in 0u64..100,
+    ) {
+        let mut pipeline = pipeline;
+        for member in &mut pipeline.members {
+            let instance = &mut member.input.instance;
+            instance.device.contention = Fraction::from_ppm(contention);
+            instance.device.copy_contention = Fraction::from_ppm(copies);
+            for used in &mut instance.uses {
+                used.on_link = Nanos::new(used.compute.get() * on_link / 100);
+            }
+        }
+        let Some(plan) = planned(&pipeline) else { return Ok(()) };
+        let program = program::lower(&plan).expect("a program");
+        prop_assert!(check::check(&program).is_ok());
+        let observed = run(&program, Sim::on(&plan.device));
+        let last = observed.spans.iter().map(|span| span.end.get()).max().unwrap_or(0);
+        prop_assert_eq!(last, plan.pipeline.as_ref().expect("a pipeline").makespan.get());
+        let ends = ends(&observed);
+        let mut before = 0;
+        for (n, prediction) in plan.predictions().expect("predictions").iter().enumerate() {
+            let component = u32::try_from(n).expect("few");
+            prop_assert_eq!(ends[&(component, 0)] - before, prediction.first_pass.get());
+            before = ends[&(component, program.phases[n].passes - 1)];
+        }
+    }
+
+    #[test]
     fn memory_is_never_exceeded(pipeline in pipelines(), seed: u64) {
         let Some(plan) = planned(&pipeline) else { return Ok(()) };
         let program = program::lower(&plan).expect("a program");

@@ -12,6 +12,7 @@ use vramplan::model::{self, Manifest, Weights};
 use vramplan::plan::{
     BlockPart, ComponentInput, Granularity, Instance, Plan, Request, Schedule, Unit,
 };
+use vramplan::profile::Intervals;
 use vramplan::program::{self, check};
 use vramplan::shard::{Interconnect, Kind, Rank, Shard, Whole};
 use vramplan::units::{Bytes, Fraction, Nanos};
@@ -426,6 +427,18 @@ proptest! {
         prop_assert_eq!(plan.prediction.makespan.get(), real);
         prop_assert_eq!(seen.end(), real);
         prop_assert_eq!(seen.pass_end(0), plan.prediction.first_pass.get());
+        // While copies pause they neither run nor are hidden.
+        let on = |lane: Lane| {
+            let spans = seen.spans.iter().filter(|span| span.lane == lane);
+            Intervals::union(spans.map(|span| (span.start, span.end)))
+        };
+        let held = seen.spans.iter().filter(|span| span.lane == Lane::Compute).map(|span| {
+            (span.end.saturating_sub(plan.blocks[span.block as usize].on_link), span.end)
+        });
+        let moving = on(Lane::H2d).without(&Intervals::union(held));
+        let hidden = moving.intersect(&on(Lane::Compute)).total();
+        let share = Fraction::of(hidden.get(), moving.total().get());
+        prop_assert_eq!(share, plan.prediction.overlap);
         let shaken = Sim { jitter: Fraction::from_ppm(400_000), seed, ..Sim::on(device) };
         for seen in [seen, observed::run(&program, shaken)] {
             prop_assert!(seen.peak <= plan.slab.bytes.get());

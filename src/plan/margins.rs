@@ -73,8 +73,13 @@ pub(super) fn binding(schedule: &Schedule, device: &DeviceSpec, steady: &Steady)
     if reaches(pass, busy(Lane::Compute)) {
         return Binding::Compute;
     }
-    let copies = busy(Lane::H2d);
-    if reaches(pass, copies) {
+    let copies = Nanos::new(schedule.mean_per_pass(|op| match op.lane {
+        Lane::H2d => op.duration.get(),
+        _ => 0,
+    }));
+    // What collectives hold of the link, copies do not have.
+    let held = Nanos::new(schedule.mean_per_pass(|op| op.on_link.get()));
+    if reaches(pass, busy(Lane::H2d).saturating_add(held)) {
         let moving = |op: &Op| match op.kind {
             OpKind::Copy => device.h2d.rate.time_for(op.bytes).get(),
             _ => 0,

@@ -258,7 +258,7 @@ impl Run {
             let duration = if runs { op.duration.get() } else { 0 };
             let end = start.saturating_add(duration);
             let stalled = if by_copy { start - free } else { 0 };
-            self.totals.add(self.done.len(), op.lane, (start, end), stalled);
+            self.totals.add(self.done.len(), op.lane, (start, end, 0), stalled);
             own.set(n, pass, end);
             self.lane_end[op.lane.index()] = end;
         }
@@ -284,8 +284,9 @@ struct Sums {
 #[derive(Default)]
 struct Totals {
     stages: Vec<Sums>,
-    /// Compute and copy intervals that later ones may still overlap; copies with their stage.
-    computes: std::collections::VecDeque<(u64, u64)>,
+    /// Compute and copy intervals that later ones may still overlap; computes with the time at their end in which they
+    /// hold the link, copies with their stage.
+    computes: std::collections::VecDeque<(u64, u64, u64)>,
     copies: std::collections::VecDeque<(u64, u64, usize)>,
 }
 
@@ -297,11 +298,13 @@ impl Totals {
         self.stages.push(Sums::default());
     }
 
-    fn add(&mut self, stage: usize, lane: Lane, (start, end): (u64, u64), stalled: u64) {
+    /// An operation has ended; so much at its end held the link.
+    fn add(&mut self, stage: usize, lane: Lane, at: (u64, u64, u64), stalled: u64) {
+        let (start, end, held) = at;
         match lane {
             Lane::Compute => {
                 self.stages[stage].stall += stalled;
-                self.computes.push_back((start, end));
+                self.computes.push_back((start, end, held));
             }
             Lane::H2d => {
                 self.stages[stage].copy_busy += end - start;
@@ -330,8 +333,12 @@ impl Totals {
     /// Meets the oldest compute with the oldest copy; the one that ends first meets nothing more.
     fn settle(&mut self) {
         while let (Some(&compute), Some(&copy)) = (self.computes.front(), self.copies.front()) {
-            let common = compute.1.min(copy.1).saturating_sub(compute.0.max(copy.0));
-            self.stages[copy.2].overlap += common;
+            // A copy that pauses neither runs nor is hidden.
+            let (start, end, held) = compute;
+            let common = |from: u64, to: u64| to.min(copy.1).saturating_sub(from.max(copy.0));
+            let sums = &mut self.stages[copy.2];
+            sums.overlap += common(start, end - held);
+            sums.copy_busy -= common(end - held, end);
             if compute.1 <= copy.1 {
                 self.computes.pop_front();
             } else {

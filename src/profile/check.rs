@@ -72,6 +72,11 @@ fn header(profile: &Profile, found: &mut Vec<Problem>) {
             let blocks = format!("one for each of {} blocks", component.blocks.len());
             found.push(Problem::new(format!("{place}.bytes"), sizes, blocks));
         }
+        if !component.on_link.is_empty() && component.on_link.len() != component.blocks.len() {
+            let times = format!("{} times", component.on_link.len());
+            let blocks = format!("one for each of {} blocks, or none", component.blocks.len());
+            found.push(Problem::new(format!("{place}.on_link"), times, blocks));
+        }
     }
 }
 

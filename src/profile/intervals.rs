@@ -50,6 +50,37 @@ impl Intervals {
         Self(both)
     }
 
+    /// The instants of this set that do not lie in the other.
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::with_capacity(self.0.len());
+        let mut next = 0;
+        for &(mut start, end) in &self.0 {
+            while other.0.get(next).is_some_and(|taken| taken.1 <= start) {
+                next += 1;
+            }
+            let mut at = next;
+            while let Some(taken) = other.0.get(at).filter(|taken| taken.0 < end) {
+                if start < taken.0 {
+                    left.push((start, taken.0));
+                }
+                start = start.max(taken.1);
+                at += 1;
+            }
+            if start < end {
+                left.push((start, end));
+            }
+        }
+        Self(left)
+    }
+
+    /// How much of `[start, end)` lies in the set.
+    pub fn covered(&self, start: Nanos, end: Nanos) -> Nanos {
+        let (start, end) = (start.get(), end.get());
+        let first = self.0.partition_point(|one| one.1 <= start);
+        let inside = self.0[first..].iter().take_while(|one| one.0 < end);
+        Nanos::new(inside.map(|one| one.1.min(end) - one.0.max(start)).sum())
+    }
+
     /// The length of the set, in nanoseconds.
     pub fn total(&self) -> Nanos {
         Nanos::new(self.0.iter().map(|(start, end)| end - start).sum())
@@ -74,6 +105,22 @@ mod tests {
     fn touching_and_overlapping_pairs_become_one() {
         assert_eq!(set(&[(5, 8), (0, 3), (3, 4), (7, 9)]).0, [(0, 4), (5, 9)]);
         assert_eq!(set(&[(4, 4), (9, 2)]).0, []);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_not_in_what_is_left() {
+        let of = |pairs: &[(u64, u64)]| {
+            Intervals::union(pairs.iter().map(|&(a, b)| (Nanos::new(a), Nanos::new(b))))
+        };
+        let set = of(&[(0, 10), (20, 30), (40, 50)]);
+        let taken = of(&[(2, 4), (8, 22), (24, 25), (30, 60)]);
+        let left = set.without(&taken);
+        assert_eq!(left, of(&[(0, 2), (4, 8), (22, 24), (25, 30)]));
+        assert_eq!(left.total(), Nanos::new(13));
+        assert_eq!(set.intersect(&taken).total().get() + left.total().get(), set.total().get());
+        assert_eq!(taken.covered(Nanos::new(3), Nanos::new(24)), Nanos::new(1 + 14));
+        assert_eq!(taken.covered(Nanos::new(60), Nanos::new(99)), Nanos::ZERO);
+        assert_eq!(set.without(&Intervals::default()), set);
     }
 
     #[test]

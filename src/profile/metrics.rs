@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * makespan = first start to last end, over all lanes
-//! * busy of a lane = union of its spans; overlap = compute busy ∩ h2d busy; exposed = h2d busy − overlap
+//! * busy of a lane = union of its spans; of copies without their pauses for collectives ([`held`]); overlap = compute busy ∩ h2d busy; exposed = h2d busy − overlap
 //! * stall = compute idle because the next use waits for an H2D copy; the rest of idle is other idle
 //! * makespan = compute busy + cold-start stall + steady stall + idle for the host + other idle (the [`Ledger`])
 //! * pass time = last compute end of the pass − last compute end of the one before (for a component's first pass:
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::{ComponentHeader, Intervals, Profile, Span};
+use super::{ComponentHeader, Intervals, Profile, Span, held};
 use crate::figures::Origin;
 use crate::lane::Lane;
 use crate::units::{Bytes, Fraction, Nanos, plain};
@@ -218,10 +218,14 @@ pub(crate) fn gaps(profile: &Profile) -> Vec<Gap<'_>> {
     found
 }
 
-/// When the lane was busy.
+/// When the lane was busy: copies that pause are not.
 pub fn busy(profile: &Profile, lane: Lane) -> Intervals {
     let of_lane = profile.spans.iter().filter(|span| span.lane == lane);
-    Intervals::union(of_lane.map(|span| (span.start, span.end)))
+    let spans = Intervals::union(of_lane.map(|span| (span.start, span.end)));
+    match lane {
+        Lane::H2d | Lane::D2h => spans.without(&held(profile)),
+        Lane::Compute | Lane::Disk | Lane::Host => spans,
+    }
 }
 
 fn moved(profile: &Profile, lane: Lane) -> Bytes {

@@ -14,6 +14,7 @@ mod check;
 mod csv;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod held;
 mod intervals;
 mod io;
 mod metrics;
@@ -25,6 +26,7 @@ pub mod trace;
 pub use accuracy::{Accuracy, Pair, Side, accuracy};
 pub use arrivals::{Arrival, arrivals};
 pub use csv::{spans_csv, vram_csv};
+pub use held::held;
 pub use intervals::Intervals;
 pub(crate) use io::gzip as io_gzip;
 pub use io::{MAX_PROFILE, read, write, write_gz};

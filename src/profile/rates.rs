@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::held::{held, moving};
 use super::{Profile, rate};
 use crate::lane::Lane;
 use crate::units::{Bytes, Nanos, Rate, plain};
@@ -96,8 +97,11 @@ pub fn by_size<K: Ord + Copy>(
 
 /// The copies of a run by lane and size.
 pub fn copy_rates(profile: &Profile) -> Vec<SizeRates<Lane>> {
-    let copies = profile.spans.iter().filter(|span| matches!(span.lane, Lane::H2d | Lane::D2h));
-    by_size(copies.map(|span| (span.lane, span.bytes, span.duration())))
+    // Copies that a pass leaves out move nothing.
+    let copies = profile.spans.iter().filter(|span| !span.bytes.is_zero());
+    let copies = copies.filter(|span| matches!(span.lane, Lane::H2d | Lane::D2h));
+    let held = held(profile);
+    by_size(copies.map(|span| (span.lane, span.bytes, moving(span, &held))))
 }
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::held::{held, moving};
 use super::metrics::{Gap, gaps};
-use super::{Profile, Span, WaitedFor};
+use super::{Intervals, Profile, Span, WaitedFor};
 use crate::lane::Lane;
 use crate::units::{Bytes, Nanos, Rate, plain};
 
@@ -218,6 +219,8 @@ struct Copies<'a> {
     computes: Vec<&'a Span>,
     /// Sizes of copies with the best rate of any copy up to that size, both increasing.
     best: Vec<(Bytes, Rate)>,
+    /// When collectives held the link.
+    held: Intervals,
 }
 
 impl<'a> Copies<'a> {
@@ -233,8 +236,9 @@ impl<'a> Copies<'a> {
         for (index, span) in lane.iter().enumerate() {
             by_use.entry((span.component, span.block, span.pass)).or_default().push(index);
         }
-        let best = best_by_size(&lane);
-        Self { lane, by_use, computes: on(Lane::Compute), best }
+        let held = held(profile);
+        let best = best_by_size(&lane, &held);
+        Self { lane, by_use, computes: on(Lane::Compute), best, held }
     }
 
     /// Whether a copy ran at less than three quarters of the rate of another one that is no larger.
@@ -242,7 +246,7 @@ impl<'a> Copies<'a> {
         let copy = self.lane[index];
         let up_to = self.best.partition_point(|(bytes, _)| *bytes <= copy.bytes);
         let best = up_to.checked_sub(1).and_then(|at| self.best.get(at));
-        let own = rate(copy.bytes, copy.duration());
+        let own = rate(copy.bytes, moving(copy, &self.held));
         best.is_some_and(|(_, best)| own.get() < best.get() / 4 * 3)
     }
 
@@ -267,7 +271,7 @@ impl<'a> Copies<'a> {
         });
         let pieces = self.of_use(late_use);
         let bytes: Bytes = pieces.iter().map(|&index| self.lane[index].bytes).sum();
-        let time: Nanos = pieces.iter().map(|&index| self.lane[index].duration()).sum();
+        let time: Nanos = pieces.iter().map(|&index| moving(self.lane[index], &self.held)).sum();
         Stall {
             component: span.component,
             block: span.block,
@@ -294,7 +298,9 @@ impl<'a> Copies<'a> {
             return Cause::SlowCopy;
         }
         let before = self.computes.partition_point(|span| span.start < gap.span.start);
-        let hides_under = before.checked_sub(1).map(|index| self.computes[index].duration());
+        // What a copy can hide under is compute that leaves it the link.
+        let hides_under =
+            before.checked_sub(1).map(|index| moving(self.computes[index], &self.held));
         if hides_under.is_some_and(|compute| time > compute) {
             return Cause::LongCopy;
         }
@@ -327,9 +333,9 @@ impl<'a> Copies<'a> {
 }
 
 /// The best rate of the copies up to each size; sizes that bring no better one are left out.
-fn best_by_size(copies: &[&Span]) -> Vec<(Bytes, Rate)> {
+fn best_by_size(copies: &[&Span], held: &Intervals) -> Vec<(Bytes, Rate)> {
     let mut sizes: Vec<(Bytes, Rate)> =
-        copies.iter().map(|copy| (copy.bytes, rate(copy.bytes, copy.duration()))).collect();
+        copies.iter().map(|copy| (copy.bytes, rate(copy.bytes, moving(copy, held)))).collect();
     sizes.sort_unstable();
     let mut best: Vec<(Bytes, Rate)> = Vec::new();
     for (bytes, rate) in sizes {

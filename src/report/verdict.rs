@@ -183,9 +183,13 @@ impl View<'_> {
         let base = self.base();
         let [compute, h2d] = [busy.compute, busy.h2d].map(|time| busy.share(time).percent());
         if busy.link_binds() {
-            let least = busy.per_pass(busy.h2d).human();
+            let least = busy.per_pass(busy.link()).human();
+            let held = match busy.held.is_zero() {
+                true => String::new(),
+                false => format!(", collectives hold it {}", busy.share(busy.held).percent()),
+            };
             return format!(
-                "The link binds: H2D is busy {h2d} of {base}, compute {compute}. With these bytes streamed, \
+                "The link binds: H2D is busy {h2d} of {base}{held}, compute {compute}. With these bytes streamed, \
                  {base} cannot take less than {least}; keep more bytes resident or quantise."
             );
         }

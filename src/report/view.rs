@@ -44,6 +44,8 @@ pub struct Busy {
     pub compute: Nanos,
     /// When copies to the device ran.
     pub h2d: Nanos,
+    /// When collectives held their link.
+    pub held: Nanos,
 }
 
 impl Busy {
@@ -59,6 +61,7 @@ impl Busy {
             length: only.total(),
             compute: of(Lane::Compute),
             h2d: of(Lane::H2d),
+            held: profile::held(profile).intersect(&only).total(),
         }
     }
 
@@ -74,7 +77,15 @@ impl Busy {
 
     /// Whether the link is the limit: it is busy so nearly always that only fewer bytes would help.
     pub fn link_binds(&self) -> bool {
-        self.h2d >= self.compute && self.share(self.h2d) >= Fraction::from_ppm(950_000)
+        let link = self.link();
+        !self.h2d.is_zero()
+            && link >= self.compute
+            && self.share(link) >= Fraction::from_ppm(950_000)
+    }
+
+    /// When the link was not idle: nothing copies while collectives hold it.
+    pub fn link(&self) -> Nanos {
+        self.h2d.saturating_add(self.held)
     }
 
     /// A time per pass.

@@ -31,6 +31,7 @@ pub(super) fn steady(
         counted: counted..2 * counted,
         ends: (0, 0),
         busy: [0; Lane::ALL.len()],
+        held: Vec::new(),
     };
     // The last pass is none that is repeated: nothing is fetched in it for another.
     let stage = Repeated { schedule: &schedule, passes: 2 * counted + 1, enters: &[] };
@@ -50,6 +51,12 @@ fn failed(halt: &Halt) -> Error {
     }
 }
 
+/// How long an operation held the link, at its end.
+fn held(schedule: &Schedule, which: Which, start: u64, end: u64) -> u64 {
+    let op = &schedule.ops[which.op];
+    if schedule.is_left_out(op, which.pass) { 0 } else { op.on_link.get().min(end - start) }
+}
+
 /// Collects the ends of passes, and how long each lane is busy in them.
 struct Passes<'a> {
     schedule: &'a Schedule,
@@ -58,11 +65,25 @@ struct Passes<'a> {
     /// The end of the last compute before them, and of the last in them.
     ends: (u64, u64),
     busy: [u64; Lane::ALL.len()],
+    /// When the link was held.
+    held: Vec<(u64, u64)>,
+}
+
+impl Passes<'_> {
+    /// How long a copy paused. None ends while the link is held, so what held it up has ended.
+    fn paused(&self, copy: &Ended) -> u64 {
+        let recent = self.held.iter().rev().take_while(|held| held.1 > copy.start);
+        recent.map(|held| held.1.min(copy.end).saturating_sub(held.0.max(copy.start))).sum()
+    }
 }
 
 impl Observer for Passes<'_> {
     fn ended(&mut self, done: &Ended) {
         let pass = done.which.pass;
+        let held = held(self.schedule, done.which, done.start, done.end);
+        if held > 0 {
+            self.held.push((done.end - held, done.end));
+        }
         if self.schedule.ops[done.which.op].kind == OpKind::Compute {
             if pass < self.counted.start {
                 self.ends.0 = done.end;
@@ -72,7 +93,11 @@ impl Observer for Passes<'_> {
             }
         }
         if self.counted.contains(&pass) {
-            self.busy[done.lane.index()] += done.end - done.start;
+            let paused = match done.lane {
+                Lane::H2d | Lane::D2h => self.paused(done),
+                Lane::Compute | Lane::Disk | Lane::Host => 0,
+            };
+            self.busy[done.lane.index()] += done.end - done.start - paused;
         }
     }
 }
@@ -151,9 +176,9 @@ impl Observer for Times<'_> {
     fn ended(&mut self, done: &Ended) {
         let &Ended { which, lane, start, end, waited_for } = done;
         let stage = &self.stages[which.stage];
+        // Operations of other stages have other numbers.
         let by_copy = |waited: Which| {
-            let copy = stage.schedule.ops[waited.op].kind == OpKind::Copy;
-            waited.stage == which.stage && copy
+            waited.stage == which.stage && stage.schedule.ops[waited.op].kind == OpKind::Copy
         };
         let stalled = match waited_for.is_some_and(by_copy) {
             true => {
@@ -162,7 +187,8 @@ impl Observer for Times<'_> {
             }
             false => 0,
         };
-        self.totals.add(which.stage, lane, (start, end), stalled);
+        let held = held(stage.schedule, which, start, end);
+        self.totals.add(which.stage, lane, (start, end, held), stalled);
         self.lane_end[lane.index()] = end;
         self.last[which.stage] = end;
         self.ends[which.stage].set(which.op, which.pass, end);
