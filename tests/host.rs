@@ -218,7 +218,8 @@ fn components_that_share_a_host_are_planned_together() {
     let (code, out, err) = run(folder, &[&args[..], &host, &all].concat());
     assert_eq!(code, 0, "{err}");
     let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("host text_encoder_2: ") && words.contains(" transformer: "), "{out}");
+    assert!(words.contains(" of 10.0 GiB, of which text_encoder_2: "), "{out}");
+    assert!(words.contains(" transformer: "), "{out}");
     let compare = ["compare", "flux1-dev", "--device", "rtx-4090", "--vram", "9GiB"];
     let compare = [&compare[..], &host, &all[..2], &["--policies", "hybrid"]].concat();
     let (code, out, err) = run(folder, &compare);

@@ -147,18 +147,18 @@ pub fn rows_of(
     };
     let by_unit = Unit::ALL.map(|unit| (unit, of_unit(unit)));
     let row = |(n, policy): (usize, &Policy)| {
-        let (mut best, mut shipped) = (Some(Vec::new()), Some(Vec::new()));
+        let mut shipped = Some(Vec::new());
         let (mut smallest, mut least_host) = (Some(Bytes::ZERO), Some(Bytes::ZERO));
         let own = by_unit.iter().find(|(unit, _)| *unit == policy.spec().unit());
         let bounds = own.map(|(_, bounds)| &bounds[..]).unwrap_or_default();
         for ((explored, input), bounds) in settings.by_policy[n].iter().zip(inputs).zip(bounds) {
-            collect(&mut best, explored.best(input, bounds)?);
             collect(&mut shipped, explored.shipped(input, bounds)?);
             let least = explored.smallest().map(|slab| slab.saturating_add(input.reserve));
             smallest = smallest.zip(least).map(|(known, least)| known.max(least));
             let on_host = explored.least_host(input);
             least_host = least_host.zip(on_host).map(|(sum, own)| sum.saturating_add(own));
         }
+        let best = Explored::best_together(&settings.by_policy[n], inputs, bounds)?;
         let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
         let (policy, serves) = (policy.clone(), serves[n]);
         Ok(Row { policy, best, shipped, smallest, least_host, bound, serves })
@@ -306,8 +306,11 @@ fn joined<'a>(settings: &[Setting], parts: impl Iterator<Item = &'a str>) -> Str
     }
     let named = settings.iter().zip(parts);
     let named = named.map(|(setting, part)| format!("{}: {part}", setting.plan.name));
-    named.collect::<Vec<_>>().join(" | ")
+    named.collect::<Vec<_>>().join(BETWEEN)
 }
+
+/// Between what is said of one component and of the next.
+const BETWEEN: &str = " | ";
 
 /// The JSON answer.
 pub fn answer(rows: &[Row]) -> Value {
@@ -359,13 +362,20 @@ pub fn answer(rows: &[Row]) -> Value {
 fn best_for(engine: &str, rows: &[Row]) -> String {
     let fitting = rows.iter().filter_map(|row| Some((row.pass()?, row)));
     let Some((time, row)) = fitting.min_by_key(|&(pass, _)| pass) else {
+        let host = rows.iter().filter_map(|row| row.least_host).min();
         let least = rows.iter().filter_map(|row| row.smallest).min().unwrap_or_default();
-        return format!("{engine}: nothing fits; the smallest budget is {}\n\n", least.human());
+        let needed = match host {
+            Some(host) => format!("VRAM has room, the host needs {}", host.human()),
+            None => format!("the smallest budget is {}", least.human()),
+        };
+        return format!("{engine}: nothing fits; {needed}\n\n");
     };
     let settings = row.best.as_deref().unwrap_or_default();
-    let mut text = format!("{engine}: {} at {} per pass\n", row.policy.name, time.human());
+    let of = if settings.len() > 1 { "for one pass of each component" } else { "per pass" };
+    let mut text = format!("{engine}: {} at {} {of}\n", row.policy.name, time.human());
     if row.serves {
-        for line in verdict::wrapped(&flags(settings).unwrap_or_default()) {
+        // Where components differ each has a line of its own: no engine takes them in one call.
+        for line in flags(settings).unwrap_or_default().split(BETWEEN).flat_map(verdict::wrapped) {
             let _ = writeln!(text, "  {line}");
         }
     } else {
@@ -377,11 +387,12 @@ fn best_for(engine: &str, rows: &[Row]) -> String {
 
 fn text(request: &Request, rows: &[Row]) -> String {
     let mut text = format!(
-        "{} on {} with {} of VRAM\n{}times {}, estimated; each policy at its best setting\n\n",
+        "{} on {} with {} of VRAM\n{}{}\ntimes {}, estimated; each policy at its best setting\n\n",
         request.manifest.model,
         request.device.name,
         request.vram.human(),
         super::ranks::heading(request),
+        verdict::wrapped(&super::assumed::line(request)).join("\n"),
         if request.components.len() > 1 { "of one pass of each component" } else { "per pass" },
     );
     let columns = ("pass", "to bound", "H2D", "peak", "host", "default");

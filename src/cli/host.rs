@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Terminal;
-use crate::device::{DeviceSpec, Link};
+use crate::device::{DeviceSpec, Link, MAX_LATENCY};
 use crate::error::{Error, Result};
 use crate::plan::HostBudget;
 use crate::units::{Bytes, Nanos, Rate};
@@ -83,6 +83,10 @@ fn disk(text: &str, known: Option<&Link>) -> Result<Link> {
         Some(latency) => latency.trim().parse::<Nanos>().map_err(|error| bad(&error))?,
         None => known.map_or(Nanos::ZERO, |disk| disk.latency),
     };
+    if latency > MAX_LATENCY {
+        let (found, most) = (latency.human(), MAX_LATENCY.human());
+        return Err(bad(&format!("found a latency of {found}, expected at most {most}")));
+    }
     Ok(Link { rate, latency, points: Vec::new() })
 }
 
@@ -221,7 +225,7 @@ mod tests {
             |text| disk(text, Some(&known)).map(|link| (link.rate.get(), link.latency.get()));
         assert_eq!(read("3GB/s").expect("a rate"), (3_000_000_000, 7));
         assert_eq!(read("3GB/s, 80us").expect("both"), (3_000_000_000, 80_000));
-        for text in ["fast", "0GB/s", "3", "3GB/s,soon", ""] {
+        for text in ["fast", "0GB/s", "3", "3GB/s,11s", "3GB/s,soon", ""] {
             assert_eq!(read(text).expect_err("refused").exit_code(), 2, "{text}");
         }
     }

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+mod assumed;
 mod boundaries;
 mod check;
 mod compare;

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use super::inputs::RequestArgs;
 use super::{Format, Terminal, pipeline, ranks, skips, verdict};
 use crate::error::{Error, Infeasible, Memory, Result};
+use crate::plan::bound::Bounds;
 use crate::plan::{
     ComponentInput, ComponentPlan, Explored, Granularity, HostUse, Plan, Policy, ROOT, Request,
     Unit,
 };
+use crate::units::Bytes;
 
 /// Plan what stays in VRAM and what streams.
 ///
@@ -123,31 +125,60 @@ fn by_policy(name: &str, request: &Request) -> Result<Plan> {
         let hint = Some("leave out =HOLD in --components, and --generations".to_owned());
         return Err(Error::Usage { message: message.to_owned(), hint });
     }
-    let mut components = Vec::new();
-    for prepared in request.prepare()? {
-        let input = prepared.input;
-        let explored = policy.explore(&input)?;
-        let bounds = input.at(policy.spec().unit()).bounds();
-        let Some(setting) = explored.best(&input, &bounds)? else {
-            if let Some(refusal) = host_refusal(name, &input, &explored) {
-                return Err(Error::Infeasible(refusal));
+    let inputs: Vec<ComponentInput> =
+        request.prepare()?.into_iter().map(|prepared| prepared.input).collect();
+    let explored: Vec<Explored> =
+        inputs.iter().map(|input| policy.explore(input)).collect::<Result<_>>()?;
+    let bounds = inputs.iter().map(|input| input.at(policy.spec().unit()).bounds());
+    let bounds: Vec<Bounds> = bounds.collect();
+    let together = Explored::best_together(&explored, &inputs, &bounds)?;
+    if let Some(settings) = together {
+        // Several components have a reserve each.
+        let reserve = |input: &ComponentInput| request.is_pipeline().then_some(input.reserve);
+        let plans = settings.into_iter().zip(&inputs);
+        let plans =
+            plans.map(|(setting, input)| ComponentPlan { reserve: reserve(input), ..setting.plan });
+        return request.assemble(plans.collect());
+    }
+    Err(Error::Infeasible(refusal(name, request, &explored, &inputs, &bounds)?))
+}
+
+/// Why none of a policy's settings fits: one component's, or all of them on one host.
+fn refusal(
+    name: &str,
+    request: &Request,
+    explored: &[Explored],
+    inputs: &[ComponentInput],
+    bounds: &[Bounds],
+) -> Result<Infeasible> {
+    for ((explored, input), bounds) in explored.iter().zip(inputs).zip(bounds) {
+        if explored.best(input, bounds)?.is_none() {
+            if let Some(refusal) = host_refusal(name, input, explored) {
+                return Ok(refusal);
             }
             let needed = explored.smallest().unwrap_or_default();
             let available = request.vram.saturating_sub(input.reserve);
-            return Err(Error::Infeasible(Infeasible {
+            return Ok(Infeasible {
                 needed,
                 available,
                 shortfall: needed.saturating_sub(available),
                 smallest_budget: needed.saturating_add(input.reserve),
                 because: format!("{name} for {}", input.name),
                 memory: Memory::Vram,
-            }));
-        };
-        // Several components have a reserve each.
-        let reserve = request.is_pipeline().then_some(input.reserve);
-        components.push(ComponentPlan { reserve, ..setting.plan });
+            });
+        }
     }
-    request.assemble(components)
+    let least = explored.iter().zip(inputs).filter_map(|(one, input)| one.least_host(input));
+    let needed: Bytes = least.sum();
+    let available = request.host.map_or(Bytes::ZERO, |host| host.bytes.min(needed));
+    Ok(Infeasible {
+        needed,
+        available,
+        shortfall: needed.saturating_sub(available),
+        smallest_budget: needed,
+        because: format!("{name} for all components, as its engine locks it,"),
+        memory: Memory::Host,
+    })
 }
 
 /// Where VRAM has room for a setting, and the host for none of those.

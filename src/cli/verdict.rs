@@ -25,7 +25,11 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
     let given = plan.budget.vram.human();
     let prepared = request.prepare()?;
     let _ = writeln!(text, "{} on {} with {given} of VRAM", plan.model, plan.device.name);
-    let _ = writeln!(text, "{}\n", origin(plan, &prepared));
+    let _ = writeln!(text, "{}", origin(plan, &prepared));
+    for part in wrapped(&super::assumed::line(request)) {
+        let _ = writeln!(text, "{part}");
+    }
+    text.push('\n');
     if let Some(rank) = &plan.rank {
         write_line(&mut text, &("rank", super::ranks::line(rank)));
     }
@@ -84,15 +88,17 @@ pub fn plan(plan: &Plan, request: &Request) -> Result<String> {
 
 /// What the host holds of several components.
 fn hosts(plan: &Plan, total: Bytes) -> Vec<Line> {
-    let used = plan.components.iter().filter_map(|component| {
-        let used = host_use(plan, component.host.as_ref()?);
-        Some(("", format!("{}: {used}", component.name)))
-    });
-    let mut lines: Vec<Line> = used.collect();
-    match lines.first_mut() {
-        Some(first) => first.0 = "host",
-        None => lines.push(("host", host(plan, total))),
-    }
+    let uses = || plan.components.iter().filter_map(|component| component.host.as_ref());
+    let all: Bytes = uses().map(HostUse::bytes).sum();
+    let Some(budget) = plan.budget.host.filter(|_| uses().count() > 0) else {
+        return vec![("host", host(plan, total))];
+    };
+    let mut lines = vec![("host", format!("{} of {}, of which", all.human(), budget.human()))];
+    lines.extend(plan.components.iter().filter_map(|component| {
+        let used = component.host.as_ref()?;
+        let (all, homes) = (used.bytes().human(), homes(plan, used));
+        Some(("", format!("{}: {all}: {homes}", component.name)))
+    }));
     lines
 }
 
@@ -365,13 +371,12 @@ fn limit(margins: &Margins) -> String {
 
 /// How the host's budget is used.
 fn host_use(plan: &Plan, used: &HostUse) -> String {
-    let mut text = format!(
-        "{} of {}: {} pinned in {}",
-        used.bytes().human(),
-        used.budget.human(),
-        used.pinned.human(),
-        used.allocator.noun(),
-    );
+    format!("{} of {}: {}", used.bytes().human(), used.budget.human(), homes(plan, used))
+}
+
+/// In which memory it is.
+fn homes(plan: &Plan, used: &HostUse) -> String {
+    let mut text = format!("{} pinned in {}", used.pinned.human(), used.allocator.noun());
     if !used.pageable.is_zero() {
         let _ = write!(text, ", {} pageable", used.pageable.human());
     }
@@ -411,7 +416,8 @@ pub fn counted(count: u64, noun: &str) -> String {
 pub fn slower(time: Nanos, than: Nanos) -> String {
     let above = Fraction::of(time.saturating_sub(than).get(), than.get());
     if above >= Fraction::from_ppm(2_000_000) {
-        let tenths = u128::from(time.get()) * 10 / u128::from(than.get().max(1));
+        let than = u128::from(than.get().max(1));
+        let tenths = (u128::from(time.get()) * 10 + than / 2) / than;
         return format!("{}.{} times", tenths / 10, tenths % 10);
     }
     format!("+{}", above.percent())

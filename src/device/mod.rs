@@ -6,4 +6,5 @@
 pub mod builtin;
 mod spec;
 
+pub(crate) use spec::MAX_LATENCY;
 pub use spec::{Compute, DEVICE_FORMAT, DeviceSpec, Host, Link, Memory, Pcie};

@@ -10,7 +10,7 @@ use crate::units::{Bytes, FlopRate, Fraction, Nanos, Rate};
 use crate::yaml;
 
 /// The longest fixed cost of a copy that is taken for a measurement.
-const MAX_LATENCY: Nanos = Nanos::new(10_000_000_000);
+pub(crate) const MAX_LATENCY: Nanos = Nanos::new(10_000_000_000);
 
 /// The first line of every device file.
 pub const DEVICE_FORMAT: &str = "vramplan/device/1";

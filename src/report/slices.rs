@@ -17,7 +17,7 @@ pub struct Slice {
     pub start: Nanos,
     /// Last end of the spans in it.
     pub end: Nanos,
-    /// Index of the first span in the profile.
+    /// Index in the profile of the one that lasts longest: what it is called and coloured by.
     pub span: usize,
     /// How many spans it stands for.
     pub count: u64,
@@ -113,6 +113,9 @@ pub fn slices(profile: &Profile, lane: Lane, window: Window, column: Nanos) -> V
                 last.end = last.end.max(span.end);
                 last.count += 1;
                 last.busy = last.busy.saturating_add(span.duration());
+                if span.duration() > profile.spans[last.span].duration() {
+                    last.span = index;
+                }
             }
             _ => {
                 let (start, end, busy) = (span.start, span.end, span.duration());

@@ -318,7 +318,11 @@ impl Shard {
         let computed = if self.kind == Kind::Hsdp { whole.manifest } else { &parts.stored };
         let over = match (link, &device.peer) {
             (Interconnect::Nvlink, Some(peer)) => peer.clone(),
-            _ => Link { latency: device.h2d.latency, ..device.h2d.clone() },
+            // Starting a collective takes no less time over the slower link.
+            (_, peer) => {
+                let peer = peer.as_ref().map_or(Nanos::ZERO, |peer| peer.latency);
+                Link { latency: device.h2d.latency.max(peer), ..device.h2d.clone() }
+            }
         };
         let mut costs = Vec::new();
         let mut spent = Nanos::ZERO;

@@ -20,6 +20,7 @@ mod stays;
 mod store;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use catalogue::{POLICIES, Parameter, Range, Serves, Shape, Spec};
 pub use search::{Explored, Setting};

@@ -304,8 +304,8 @@ impl Explored {
 
     /// The pass time of the best setting that fits the input's budget.
     pub fn best_pass(&self, input: &ComponentInput) -> Result<Option<Nanos>> {
-        if self.policy.spec.recipe.is_none() {
-            return input.at(self.policy.spec.unit()).pass(Granularity::Tensor).map(Some);
+        if self.is_own() {
+            return input.at(self.unit()).pass(Granularity::Tensor).map(Some);
         }
         let found = self.found(input, input.weights())?;
         Ok(found.and_then(|entry| entry.pass.get().copied()))
@@ -313,16 +313,31 @@ impl Explored {
 
     /// The best setting that fits the input's budget.
     pub fn best(&self, input: &ComponentInput, bounds: &Bounds) -> Result<Option<Setting>> {
-        if self.policy.spec.recipe.is_none() {
-            let plan = input.at(self.policy.spec.unit()).plan(Granularity::Tensor)?;
-            let parameters = own_parameters(&plan);
-            let host = store::need(self.policy.name, &plan, &[]);
-            return Ok(Some(Setting { parameters, flags: None, plan, fits: true, host }));
+        if self.is_own() {
+            let plan = input.at(self.unit()).plan(Granularity::Tensor)?;
+            return Ok(Some(self.own(plan)));
         }
         match self.found(input, input.weights())? {
             Some(entry) => self.setting(input, &entry.values, bounds).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whether it is our own planner.
+    pub(super) fn is_own(&self) -> bool {
+        self.policy.spec.recipe.is_none()
+    }
+
+    /// What it brings in, uses and releases as one.
+    pub(super) fn unit(&self) -> Unit {
+        self.policy.spec.unit()
+    }
+
+    /// A plan of our own as a setting.
+    pub(super) fn own(&self, plan: ComponentPlan) -> Setting {
+        let parameters = own_parameters(&plan);
+        let host = store::need(self.policy.name, &plan, &[]);
+        Setting { parameters, flags: None, plan, fits: true, host }
     }
 
     /// What the engine ships, whether or not it fits; none for our own.

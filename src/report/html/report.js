@@ -40,7 +40,7 @@ function describe(span) {
     return `${span[AT.count] > 1 ? `${span[AT.count]} stalls from` : "stall:"} ${name}, pass ${span[SPAN.pass]}; `
       + `needed at ${time(span[AT.start])}, ${time(span[AT.busy])} late; ${d.causes[span[SPAN.bytes]]}`;
   }
-  const many = span[AT.count] > 1 ? `${span[AT.count]} spans from ` : "";
+  const many = span[AT.count] > 1 ? `${span[AT.count]} spans, the longest ` : "";
   const parts = [`${laneOf(span)}: ${many}${name}, pass ${span[SPAN.pass]}`, `from ${time(span[AT.start])} for ${time(span[AT.length])}`];
   if (span[AT.count] > 1) return parts.join("; ");
   if (span[SPAN.bytes]) parts.push(`${size(span[SPAN.bytes])} at ${rate(span[SPAN.bytes], span[AT.length])}`);

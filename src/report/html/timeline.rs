@@ -65,7 +65,7 @@ pub(super) fn lanes(
             let block = view.block_name(span.component, span.block);
             let label = match slice.count {
                 1 => format!("{block}, pass {}", span.pass),
-                count => format!("{count} spans from {block}, pass {}", span.pass),
+                count => format!("{count} spans, the longest {block}, pass {}", span.pass),
             };
             let lists = lists.get(span.component as usize);
             let shade = lists.map_or(0, |lists| lists.shade(span.block));
