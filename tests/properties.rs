@@ -360,7 +360,7 @@ fn what_the_checker_must_refuse_shows_in_runs() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, max_global_rejects: 10_000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_is_safe_fits_and_does_what_it_predicts(input in split_inputs(), tensors: bool) {

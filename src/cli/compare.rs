@@ -64,6 +64,8 @@ pub struct Row {
     pub smallest: Option<Bytes>,
     /// The least host memory that one of its settings takes, of those that VRAM has room for.
     pub least_host: Option<Bytes>,
+    /// Whether the host has that much, though not all of it may be locked.
+    pub locks_too_much: bool,
     /// What no schedule takes less than that holds one of the policy's units while it computes.
     pub bound: Nanos,
     /// Whether the policy's engine runs such a model at all.
@@ -159,9 +161,17 @@ pub fn rows_of(
             least_host = least_host.zip(on_host).map(|(sum, own)| sum.saturating_add(own));
         }
         let best = Explored::best_together(&settings.by_policy[n], inputs, bounds)?;
+        let host = inputs.first().and_then(|input| input.host);
+        if let (Some(host), Some(settings)) = (host, shipped.as_mut()) {
+            // What an engine ships has to fit the host over all components.
+            let locked: Bytes = settings.iter().map(|setting| setting.host.locked).sum();
+            let fits = host_bytes(settings) <= host.bytes && locked <= host.lockable;
+            settings.iter_mut().for_each(|setting| setting.fits &= fits);
+        }
+        let locks_too_much = host.zip(least_host).is_some_and(|(host, least)| least <= host.bytes);
         let bound = bounds.iter().map(|bounds| bounds.any_schedule).sum();
         let (policy, serves) = (policy.clone(), serves[n]);
-        Ok(Row { policy, best, shipped, smallest, least_host, bound, serves })
+        Ok(Row { policy, best, shipped, smallest, least_host, locks_too_much, bound, serves })
     };
     // In order, so that of several errors the same is told every time.
     let rows: Vec<Result<Row>> = policies.par_iter().enumerate().map(row).collect();
@@ -243,9 +253,10 @@ impl Row {
         let needed = self.smallest.filter(|_| self.best.is_none())?;
         if let Some(host) = self.least_host {
             let takes = host.human();
+            let locked = if self.locks_too_much { ", locked" } else { "" };
             return Some(format!(
                 "of the settings that VRAM has room for none fits the host; the least that one takes \
-                 there is {takes}"
+                 there is {takes}{locked}"
             ));
         }
         Some(format!("no setting fits; the smallest budget that one does is {}", needed.human()))
@@ -459,6 +470,7 @@ fn line(row: &Row) -> String {
     });
     let Some(settings) = row.best.as_deref() else {
         let needs = match row.least_host.filter(|_| row.smallest.is_some()) {
+            Some(host) if row.locks_too_much => format!("must lock {} of host", host.human()),
             Some(host) => format!("needs {} of host", host.human()),
             None => format!("needs {}", row.smallest.unwrap_or_default().human()),
         };

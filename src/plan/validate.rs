@@ -186,8 +186,8 @@ fn check_block(
         problems.push(Problem::new(format!("{place}: sum of pieces"), found, expected));
     }
     if block.on_link > block.compute {
-        let (found, expected) = (block.on_link.human(), block.compute.human());
-        let expected = format!("a part of compute, {expected}");
+        let found = format!("{} ns", block.on_link.get());
+        let expected = format!("a part of compute, at most {} ns", block.compute.get());
         problems.push(Problem::new(format!("{place}.on_link"), found, expected));
     }
     let mut named = BTreeMap::new();

@@ -3,6 +3,7 @@
 use super::boundaries::Crossing;
 use super::held;
 use super::view::{Against, Busy, View};
+use crate::figures::Origin;
 use crate::profile::{self, Cause, ComponentHeader, ComponentSummary};
 use crate::units::{Fraction, Nanos};
 
@@ -177,6 +178,18 @@ impl View<'_> {
         }
     }
 
+    /// Whether a simulated component computes longer than its uses take alone: its device has contention.
+    fn is_slowed(&self) -> bool {
+        let header = &self.profile.header;
+        let alone = match header.components.as_slice() {
+            [one] => one.bound.as_ref().map(|bound| bound.compute),
+            _ => None,
+        };
+        let pass = self.busy.per_pass(self.busy.compute).get();
+        let slower = |alone: Nanos| pass > alone.get().saturating_add(alone.get() / 100);
+        header.origin == Origin::Simulated && self.busy.passes > 0 && alone.is_some_and(slower)
+    }
+
     /// What would make it faster, from how busy the lanes are in steady passes.
     fn binding_verdict(&self) -> String {
         let busy = &self.busy;
@@ -190,14 +203,17 @@ impl View<'_> {
             };
             return format!(
                 "The link binds: H2D is busy {h2d} of {base}{held}, compute {compute}. With these bytes streamed, \
-                 {base} cannot take less than {least}; keep more bytes resident or quantise."
+                 the link takes {least} of {base}; keep more bytes resident or quantise."
             );
         }
         if busy.share(busy.compute) >= Fraction::from_ppm(985_000) {
-            return format!(
-                "Compute binds: it is busy {compute} of {base}, H2D {h2d}; more VRAM would not make it \
-                 noticeably faster."
-            );
+            let what = match self.is_slowed() {
+                true => {
+                    "copies beside it slow it down, so fewer bytes streamed would make it faster"
+                }
+                false => "more VRAM would not make it noticeably faster",
+            };
+            return format!("Compute binds: it is busy {compute} of {base}, H2D {h2d}; {what}.");
         }
         let after_start = |cause: &Cause| *cause != Cause::ColdStart || busy.passes == 0;
         let causes = profile::by_cause(&self.stalls).into_iter();
@@ -310,9 +326,8 @@ mod tests {
         );
         assert!(verdict(&busy).contains("The link binds"), "{}", verdict(&busy));
         assert!(
-            verdict(&busy).contains(
-                "With these bytes streamed, a steady pass cannot take less than 240.0 ms"
-            )
+            verdict(&busy)
+                .contains("With these bytes streamed, the link takes 240.0 ms of a steady pass")
         );
         let idle = link_bound(1);
         let view = View::of(&idle);
