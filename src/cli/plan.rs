@@ -11,8 +11,8 @@ use super::{Format, Terminal, pipeline, ranks, skips, verdict};
 use crate::error::{Error, Infeasible, Memory, Result};
 use crate::plan::bound::Bounds;
 use crate::plan::{
-    ComponentInput, ComponentPlan, Explored, Granularity, HostUse, Plan, Policy, ROOT, Request,
-    Unit,
+    ComponentInput, ComponentPlan, Explored, Granularity, HostBudget, HostUse, Plan, Policy, ROOT,
+    Request, Unit,
 };
 use crate::units::Bytes;
 
@@ -170,24 +170,25 @@ fn refusal(
     }
     let least = explored.iter().zip(inputs).filter_map(|(one, input)| one.least_host(input));
     let needed: Bytes = least.sum();
-    let available = request.host.map_or(Bytes::ZERO, |host| host.bytes.min(needed));
-    Ok(Infeasible {
-        needed,
-        available,
-        shortfall: needed.saturating_sub(available),
-        smallest_budget: needed,
-        because: format!("{name} for all components, as its engine locks it,"),
-        memory: Memory::Host,
-    })
+    let because = format!("{name} for all components, as its engine locks it,");
+    Ok(on_host(needed, request.host.as_ref(), because))
 }
 
 /// Where VRAM has room for a setting, and the host for none of those.
 fn host_refusal(name: &str, input: &ComponentInput, explored: &Explored) -> Option<Infeasible> {
     let (needed, host) = (explored.least_host(input)?, input.host?);
     let because = format!("{name} for {}, as its engine locks it,", input.name);
-    let shortfall = needed.saturating_sub(host.bytes);
-    let (available, smallest_budget, memory) = (host.bytes, needed, Memory::Host);
-    Some(Infeasible { needed, available, shortfall, smallest_budget, because, memory })
+    Some(on_host(needed, Some(&host), because))
+}
+
+/// The answer where a host does not hold so much, or may not lock it.
+fn on_host(needed: Bytes, host: Option<&HostBudget>, because: String) -> Infeasible {
+    let available = host.map_or(Bytes::ZERO, |host| match needed > host.bytes {
+        true => host.bytes,
+        false => host.lockable,
+    });
+    let (shortfall, memory) = (needed.saturating_sub(available), Memory::Host);
+    Infeasible { needed, available, shortfall, smallest_budget: needed, because, memory }
 }
 
 /// A budget that is too small is an answer, for programs too: JSON on stdout besides the error.

@@ -1,5 +1,6 @@
 //! Turns the intervals in which collectives held the host's link into no more marks than a picture has columns.
 
+use super::slices::in_columns;
 use crate::lane::Lane;
 use crate::profile::{self, Profile};
 use crate::units::Nanos;
@@ -10,19 +11,10 @@ pub(super) fn is_held(profile: &Profile) -> bool {
     on_link.any(|time| !time.is_zero())
 }
 
-/// The intervals in order; those that begin within the same column in one.
-pub(super) fn held(profile: &Profile, column: Nanos) -> Vec<(Nanos, Nanos)> {
-    let mut merged: Vec<(Nanos, Nanos)> = Vec::new();
-    for (start, end) in profile::held(profile).iter() {
-        match merged.last_mut() {
-            Some(last) if start < last.0.saturating_add(column) => last.1 = last.1.max(end),
-            _ => merged.push((start, end)),
-        }
+/// The intervals in which a lane's copies paused, in order; none for lanes that do not copy over the link.
+pub(super) fn held(profile: &Profile, lane: Lane, column: Nanos) -> Vec<(Nanos, Nanos)> {
+    match lane {
+        Lane::H2d | Lane::D2h => in_columns(profile::held(profile).iter(), column),
+        Lane::Compute | Lane::Disk | Lane::Host => Vec::new(),
     }
-    merged
-}
-
-/// Whether a lane's copies pause meanwhile.
-pub(super) fn pauses(lane: Lane) -> bool {
-    matches!(lane, Lane::H2d | Lane::D2h)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use csv::Writer;
 use serde::Serialize;
 
+use super::slices::in_columns;
 use super::view::{View, signed_percent};
 use crate::error::{Error, Result};
 use crate::figures::Origin;
@@ -205,14 +206,7 @@ pub(super) fn ghosts(
         })
         .collect();
     found.sort_unstable();
-    let mut merged: Vec<(Nanos, Nanos)> = Vec::new();
-    for (start, end) in found {
-        match merged.last_mut() {
-            Some(last) if start < last.0.saturating_add(column) => last.1 = last.1.max(end),
-            _ => merged.push((start, end)),
-        }
-    }
-    merged
+    in_columns(found, column)
 }
 
 /// Pairs that a chart shows at most: those that are furthest off.

@@ -102,6 +102,21 @@ impl Window {
     }
 }
 
+/// Intervals in order of their starts; those that begin within the same column in one.
+pub fn in_columns(
+    intervals: impl IntoIterator<Item = (Nanos, Nanos)>,
+    column: Nanos,
+) -> Vec<(Nanos, Nanos)> {
+    let mut merged: Vec<(Nanos, Nanos)> = Vec::new();
+    for (start, end) in intervals {
+        match merged.last_mut() {
+            Some(last) if start < last.0.saturating_add(column) => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    merged
+}
+
 /// The slices of one lane that touch the window; spans that start less than `column` apart are merged.
 pub fn slices(profile: &Profile, lane: Lane, window: Window, column: Nanos) -> Vec<Slice> {
     let touches = |span: &Span| span.start < window.end && span.end > window.start;

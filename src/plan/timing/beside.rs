@@ -10,7 +10,7 @@ use crate::plan::skips::Mask;
 use crate::units::Nanos;
 
 /// Passes, per turn, after which a run counts as steady, and over which a steady pass is the mean.
-const SETTLED: u32 = 8;
+const STEADY_PASSES: u32 = 8;
 
 /// What stages take, one after the other.
 pub(super) fn unroll(stages: &[Repeated], beside: Beside) -> Result<Vec<Unrolled>> {
@@ -25,7 +25,7 @@ pub(super) fn steady(
     beside: Beside,
 ) -> Result<(Ratio, [Nanos; Lane::ALL.len()])> {
     let schedule = Schedule { mask: Mask::default(), ..schedule.clone() };
-    let counted = SETTLED.saturating_mul(schedule.turns());
+    let counted = STEADY_PASSES.saturating_mul(schedule.turns());
     let mut passes = Passes {
         schedule: &schedule,
         counted: counted..2 * counted,

@@ -57,14 +57,17 @@ pub(super) fn data(view: &View<'_>, planned: Option<&View<'_>>) -> String {
     let rows = spans
         .iter()
         .flat_map(|(lane, of_lane)| of_lane.iter().map(|slice| row(view, *lane, slice, &needed)));
+    // When the planned run was busy on the lanes that this one has.
+    let as_planned =
+        |planned: &View<'_>| strips(view, |lane, column| ghosts(view, planned, lane, column));
     json!({
         "lanes": spans.iter().map(|(lane, _)| lane.name()).collect::<Vec<_>>(),
         "components": components
             .map(|one| json!({"name": one.name, "blocks": one.blocks, "labels": labels(one)}))
             .collect::<Vec<_>>(),
         "spans": rows.collect::<Vec<_>>(),
-        "planned": planned.map(|planned| planned_rows(view, planned)).unwrap_or_default(),
-        "held": held_rows(view),
+        "planned": planned.map(as_planned).unwrap_or_default(),
+        "held": strips(view, |lane, column| held::held(view.profile, lane, column)),
         "stalls": stalls(view, column),
         "causes": Cause::ALL.iter().map(|cause| cause.name()).collect::<Vec<_>>(),
         "vram": steps,
@@ -96,32 +99,17 @@ fn bounded(view: &View<'_>) -> (Vec<(Lane, Vec<Slice>)>, Nanos) {
     }
 }
 
-/// When collectives held the link, on every lane whose copies paused.
-fn held_rows(view: &View<'_>) -> Vec<[u64; 3]> {
-    let mut column = Nanos::new(1);
-    loop {
-        let lanes = (0u64..).zip(&view.summary.lanes).filter(|(_, one)| held::pauses(one.lane));
-        let rows = lanes.flat_map(|(number, _)| {
-            let intervals = held::held(view.profile, column).into_iter();
-            intervals
-                .map(move |(start, end)| [number, start.get(), end.saturating_sub(start).get()])
-        });
-        let rows: Vec<_> = rows.collect();
-        if rows.len() <= MOST {
-            return rows;
-        }
-        column = column.saturating_mul(2).max(view.whole.column(MOST as u64));
-    }
-}
-
-/// When the planned run was busy on the lanes that this one has.
-fn planned_rows(view: &View<'_>, planned: &View<'_>) -> Vec<[u64; 3]> {
+/// Intervals of every lane, in columns wide enough for [`MOST`] of them together: lane, start, duration.
+fn strips(
+    view: &View<'_>,
+    intervals: impl Fn(Lane, Nanos) -> Vec<(Nanos, Nanos)>,
+) -> Vec<[u64; 3]> {
     let mut column = Nanos::new(1);
     loop {
         let lanes = (0u64..).zip(&view.summary.lanes);
         let rows = lanes.flat_map(|(number, one)| {
-            let ghosts = ghosts(view, planned, one.lane, column).into_iter();
-            ghosts.map(move |(start, end)| [number, start.get(), end.saturating_sub(start).get()])
+            let of_lane = intervals(one.lane, column).into_iter();
+            of_lane.map(move |(start, end)| [number, start.get(), end.saturating_sub(start).get()])
         });
         let rows: Vec<_> = rows.collect();
         if rows.len() <= MOST {

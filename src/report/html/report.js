@@ -65,28 +65,22 @@ function tell(span) {
   out.textContent = span ? describe(span) + "." + hint : "";
 }
 
-// Behind the marks, where the plan has them; what falls into a pixel already drawn is left away.
-function drawPlanned(plot, x, shown) {
+// Intervals of lanes, from so far below a row's top on and so tall; what falls into a pixel already drawn is left away.
+function drawStrips(intervals, css, down, height, { plot, x, shown }) {
   const drawn = [];
-  for (const [lane, start, length] of d.planned) {
+  for (const [lane, start, length] of intervals) {
     if (start >= shown.end || start + length <= shown.start) continue;
     const left = x(start), right = x(start + length);
     if (right < (drawn[lane] || 0) + 0.5) continue;
     drawn[lane] = right;
-    node(plot, "rect", { class: "ghost", x: left.toFixed(1), y: lane * PITCH + 4, width: Math.max(0.5, right - left).toFixed(1), height: ROW + 2 });
+    node(plot, "rect", { class: css, x: left.toFixed(1), y: lane * PITCH + down, width: Math.max(0.5, right - left).toFixed(1), height });
   }
 }
 
-// Below copies: when collectives held their link. What falls into a pixel already drawn is left away.
-function drawHeld(plot, x, shown) {
-  const drawn = [];
-  for (const [lane, start, length] of d.held) {
-    if (start >= shown.end || start + length <= shown.start) continue;
-    const left = x(start), right = x(start + length);
-    if (right < (drawn[lane] || 0) + 0.5) continue;
-    drawn[lane] = right;
-    node(plot, "rect", { class: "held", x: left.toFixed(1), y: lane * PITCH + ROW + 1, width: Math.max(0.5, right - left).toFixed(1), height: 5 });
-  }
+// Behind the marks where the plan has them, below copies when collectives held their link.
+function drawUnder(on) {
+  drawStrips(d.planned, "ghost", 4, ROW + 2, on);
+  drawStrips(d.held, "held", ROW + 1, 5, on);
 }
 
 // Where one component follows another.
@@ -187,7 +181,7 @@ if (d.spans.length) {
   rows.push({ name: "stalls", css: "stall", spans: d.stalls });
   const chart = lanes({ svg: byId("gantt"), gutter: GUTTER, rows, start: d.start, end: d.end, shown: d.shown, describe, partners, drawn,
     text: (span) => (span[AT.row] === STALLS ? [] : labelOf(span).slice(0, 2)), told: tell,
-    under: (plot, x, shown) => { drawPlanned(plot, x, shown); drawHeld(plot, x, shown); drawBoundaries(plot, x, shown, rows.length * PITCH); },
+    under: (plot, x, shown) => { drawUnder({ plot, x, shown }); drawBoundaries(plot, x, shown, rows.length * PITCH); },
     shade: (span) => (span[AT.row] === STALLS ? "" : `l${labelOf(span)[2]}`) });
   const select = byId("pass");
   const option = (value, text) => {

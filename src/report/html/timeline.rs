@@ -10,7 +10,6 @@
 
 use super::boundaries;
 use super::markup::escape;
-use crate::lane::Lane;
 use crate::report::axis::{bytes_ticks, time_ticks};
 use crate::report::held;
 use crate::report::lists::Lists;
@@ -53,11 +52,12 @@ pub(super) fn lanes(
         let y = row * PITCH;
         out.push_str(&row_name(y, lane.lane.name()));
         if let Some(planned) = planned {
-            out.push_str(&ghost_bars(view, planned, lane.lane, window, y));
+            // A little lower, so that what is as planned still shows.
+            let ghosts = ghosts(view, planned, lane.lane, column);
+            out.push_str(&strips(&ghosts, window, ("ghost", y + ROW + 6 - GHOST, GHOST)));
         }
-        if held::pauses(lane.lane) {
-            out.push_str(&held_bars(view, window, y));
-        }
+        let held = held::held(view.profile, lane.lane, column);
+        out.push_str(&strips(&held, window, ("held", y + ROW + 1, HELD)));
         let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
         for slice in &on_lane {
@@ -100,12 +100,6 @@ pub(super) fn lanes(
     (out, merged)
 }
 
-/// When collectives held the link, below the copies that paused.
-fn held_bars(view: &View<'_>, window: Window, y: u32) -> String {
-    let intervals = held::held(view.profile, window.column(u64::from(PLOT)));
-    strips(&intervals, window, ("held", y + ROW + 1, HELD))
-}
-
 /// Intervals as rectangles of a class, from such a height on and so tall.
 fn strips(
     intervals: &[(Nanos, Nanos)],
@@ -124,12 +118,6 @@ fn strips(
         ));
     }
     out
-}
-
-/// The same lane of the planned run, behind the marks and a little lower, so that what is as planned still shows.
-fn ghost_bars(view: &View<'_>, planned: &View<'_>, lane: Lane, window: Window, y: u32) -> String {
-    let intervals = ghosts(view, planned, lane, window.column(u64::from(PLOT)));
-    strips(&intervals, window, ("ghost", y + ROW + 6 - GHOST, GHOST))
 }
 
 /// One row per lane that ran, and one for stalls.

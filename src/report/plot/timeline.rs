@@ -73,20 +73,11 @@ fn one(
     for (row, lane) in (0i32..).zip(&view.summary.lanes) {
         let y = lanes + row * PITCH;
         sheet.text((LEFT - 10, y + ROW / 2), 13, Anchor::End, INK, lane.lane.name())?;
-        for (start, end) in
-            planned.map(|planned| ghosts(view, planned, lane.lane, column)).unwrap_or_default()
-        {
-            if start < window.end && end > window.start {
-                ghost(sheet, window, y, (start, end))?;
-            }
-        }
-        if held::pauses(lane.lane) {
-            for (start, end) in held::held(view.profile, column) {
-                if start < window.end && end > window.start {
-                    strip(sheet, window, y, (start, end))?;
-                }
-            }
-        }
+        // A little lower than the row, so that what is as planned still shows.
+        let ghosts = planned.map(|planned| ghosts(view, planned, lane.lane, column));
+        strips(sheet, window, (y + 4, y + ROW + 4), ghosts.unwrap_or_default(), GHOST)?;
+        let held = held::held(view.profile, lane.lane, column);
+        strips(sheet, window, (y + ROW + 1, y + ROW + 5), held, INK)?;
         let on_lane = slices(view.profile, lane.lane, window, column);
         merged += merged_away(&on_lane);
         for slice in on_lane {
@@ -122,18 +113,22 @@ fn bar(
     sheet.rect((from, floor - i32::try_from(up.1).unwrap_or(ROW)), (to, floor), colour)
 }
 
-/// Where the plan has it: behind the row and a little lower, so that what is as planned still shows.
-fn ghost(sheet: &mut dyn Sheet, window: Window, y: i32, at: (Nanos, Nanos)) -> Result<()> {
-    let from = place(window, at.0, LEFT, PLOT);
-    let to = place(window, at.1, LEFT, PLOT).max(from + 1);
-    sheet.rect((from, y + 4), (to, y + ROW + 4), GHOST)
-}
-
-/// When collectives held the link, below the copies that paused.
-fn strip(sheet: &mut dyn Sheet, window: Window, y: i32, at: (Nanos, Nanos)) -> Result<()> {
-    let from = place(window, at.0, LEFT, PLOT);
-    let to = place(window, at.1, LEFT, PLOT).max(from + 1);
-    sheet.rect((from, y + ROW + 1), (to, y + ROW + 5), INK)
+/// Intervals as rectangles from one height to another.
+fn strips(
+    sheet: &mut dyn Sheet,
+    window: Window,
+    (top, floor): (i32, i32),
+    intervals: Vec<(Nanos, Nanos)>,
+    colour: plotters::prelude::RGBColor,
+) -> Result<()> {
+    for (start, end) in intervals {
+        if start < window.end && end > window.start {
+            let from = place(window, start, LEFT, PLOT);
+            let to = place(window, end, LEFT, PLOT).max(from + 1);
+            sheet.rect((from, top), (to, floor), colour)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where an instant lies, in pixels.
